@@ -1,0 +1,12 @@
+//! PORT: the archive, the long store of events, with the ledger that makes each of them count once.
+//!
+//! The *ledger* has one row a partition: the last frame whose events are in the archive. It moves only
+//! in the transaction that stores those events, and only by the holder of the partition's lease. It
+//! alone says where a worker goes on; acknowledgements to the journal decide nothing.
+
+mod port;
+
+pub use port::{
+    Archive, ArchiveError, Batch, ChannelInfo, ChannelQuery, DeadLetter, DeadLetterFilter, Gap,
+    HistoryPage, HistoryQuery, Lease, LedgerEntry, PersistError, StoredEvent, Undecodable,
+};

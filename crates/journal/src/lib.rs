@@ -1,0 +1,12 @@
+//! PORT: the journal, the short durable log of each partition, and the one writer of it.
+//!
+//! A [`Journal`] keeps frames: one log a partition and epoch, numbered from 1 without a hole. It is
+//! written by one appender a partition, tailed by every gateway and pulled by the workers. What
+//! protects the log from two writers is the journal's own check of the expected last sequence,
+//! nothing else.
+
+mod peers;
+mod port;
+
+pub use peers::{Beat, PeerError, PeerRequest, Peers};
+pub use port::{AppendError, Journal, JournalError, StoredFrame, Tail, TailEvent, Tip};
