@@ -1,1 +1,3 @@
-//! placeholder
+//! TELEMETRY: how a process shows what it does.
+
+pub mod metrics;

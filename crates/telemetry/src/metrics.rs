@@ -1,0 +1,176 @@
+//! The one list of metrics: a name, a kind, a unit and a sentence for each. Whoever counts something adds
+//! a line here; dashboards and alerts are checked against [`ALL`].
+//!
+//! Labels are few and bounded: never a user, a channel, an address or an id.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// How a metric counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution, with the buckets of its unit.
+    Histogram,
+}
+
+/// One line of the list.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// The name in Prometheus.
+    pub name: &'static str,
+    /// How it counts.
+    pub kind: Kind,
+    /// What its numbers are.
+    pub unit: Unit,
+    /// One sentence; names the labels.
+    pub description: &'static str,
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $doc:literal])+ $constant:ident $kind:ident $unit:ident $name:literal;)+) => {
+        $($(#[doc = $doc])+ pub const $constant: &str = $name;)+
+
+        /// Every metric, in the list's order.
+        pub const ALL: &[Metric] = &[$(Metric {
+            name: $name,
+            kind: Kind::$kind,
+            unit: Unit::$unit,
+            description: concat!($($doc),+).trim_ascii(),
+        },)+];
+    };
+}
+
+metrics! {
+    // Gateway: publishing
+    /// Events acknowledged to their producers.
+    PUBLISH_ACKNOWLEDGED Counter Count "stormwire_publish_acknowledged_total";
+
+    // Dependencies, by `dependency` (nats, postgres, redis, sqlite, jwks)
+    /// Calls to a dependency, by dependency, operation and outcome (ok, failed, deadline, open, cancelled).
+    DEPENDENCY_CALLS Counter Count "stormwire_dependency_calls_total";
+    /// How long calls to a dependency took, by dependency and operation.
+    DEPENDENCY_CALL_SECONDS Histogram Seconds "stormwire_dependency_call_seconds";
+    /// Retries, by dependency and outcome (made, refused by the budget).
+    DEPENDENCY_RETRIES Counter Count "stormwire_dependency_retries_total";
+    /// The circuit breaker of a dependency: 0 closed, 1 half-open, 2 open.
+    DEPENDENCY_BREAKER_STATE Gauge Count "stormwire_dependency_breaker_state";
+    /// Times that the circuit breaker of a dependency opened.
+    DEPENDENCY_BREAKER_OPENED Counter Count "stormwire_dependency_breaker_opened_total";
+    /// Connections to a dependency, by dependency and state (open, idle, waiting, max).
+    DEPENDENCY_POOL_CONNECTIONS Gauge Count "stormwire_dependency_pool_connections";
+
+    // Process
+    /// Supervised tasks that run now, by task.
+    TASKS_RUNNING Gauge Count "stormwire_tasks_running";
+    /// Supervised tasks that panicked, by task.
+    TASK_PANICS Counter Count "stormwire_task_panics_total";
+    /// Tasks alive in the asynchronous runtime.
+    RUNTIME_TASKS_ALIVE Gauge Count "stormwire_runtime_tasks_alive";
+    /// Tasks waiting in the runtime's shared queue.
+    RUNTIME_QUEUE_DEPTH Gauge Count "stormwire_runtime_queue_depth";
+    /// Worker threads of the runtime.
+    RUNTIME_WORKERS Gauge Count "stormwire_runtime_workers";
+    /// Log lines that a rate limit held back.
+    LOG_LINES_SUPPRESSED Counter Count "stormwire_log_lines_suppressed_total";
+
+    // Tokens
+    /// Token checks, by outcome (ok, cached, expired, refused).
+    TOKEN_CHECKS Counter Count "stormwire_token_checks_total";
+    /// Verified tokens kept.
+    TOKEN_CACHE_ENTRIES Gauge Count "stormwire_token_cache_entries";
+    /// Fetches of the signing keys, by outcome (ok, failed).
+    JWKS_FETCHES Counter Count "stormwire_jwks_fetches_total";
+    /// Signing keys known.
+    JWKS_KEYS Gauge Count "stormwire_jwks_keys";
+
+    // Limits
+    /// Decisions of the limiter, by scope (user, ip, channel), unit and outcome (admitted, refused).
+    LIMIT_DECISIONS Counter Count "stormwire_limit_decisions_total";
+    /// Leases asked of the limiter's engine, by outcome (granted, partial, empty, failed).
+    LIMIT_LEASES Counter Count "stormwire_limit_leases_total";
+    /// 1 while limits are counted by each gateway for itself because the engine is away.
+    LIMITS_DEGRADED Gauge Count "stormwire_limits_degraded";
+    /// Users, addresses and channels whose counts are kept in this process.
+    LIMIT_KEYS Gauge Count "stormwire_limit_keys";
+}
+
+/// Bucket edges for seconds. 0.1 is one exactly: it is the promise for delivery.
+pub const SECONDS_BUCKETS: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75,
+    1.0, 2.5, 5.0, 10.0, 30.0,
+];
+/// Bucket edges for bytes.
+pub const BYTES_BUCKETS: &[f64] =
+    &[64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0];
+/// Bucket edges for plain numbers, such as events in a batch.
+pub const COUNT_BUCKETS: &[f64] =
+    &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0];
+
+impl Metric {
+    /// The bucket edges of its unit, for a histogram.
+    #[must_use]
+    pub fn buckets(&self) -> &'static [f64] {
+        match self.unit {
+            Unit::Seconds => SECONDS_BUCKETS,
+            Unit::Bytes => BYTES_BUCKETS,
+            _ => COUNT_BUCKETS,
+        }
+    }
+}
+
+/// Tells the installed recorder every metric's unit and sentence.
+pub fn describe_all() {
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => describe_counter!(metric.name, metric.unit, metric.description),
+            Kind::Gauge => describe_gauge!(metric.name, metric.unit, metric.description),
+            Kind::Histogram => describe_histogram!(metric.name, metric.unit, metric.description),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_distinct_and_follow_prometheus() {
+        let mut seen = HashSet::new();
+        for metric in ALL {
+            assert!(seen.insert(metric.name), "{} stands there twice", metric.name);
+            assert!(metric.name.starts_with("stormwire_"), "{}", metric.name);
+            assert!(
+                metric.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+                "{}",
+                metric.name
+            );
+            assert_eq!(
+                metric.name.ends_with("_total"),
+                metric.kind == Kind::Counter,
+                "{}",
+                metric.name
+            );
+            assert!(metric.description.ends_with('.'), "{}", metric.name);
+            if metric.kind == Kind::Histogram {
+                let unit = match metric.unit {
+                    Unit::Seconds => "_seconds",
+                    Unit::Bytes => "_bytes",
+                    _ => "",
+                };
+                assert!(metric.name.ends_with(unit), "{} lacks its unit", metric.name);
+            }
+        }
+    }
+
+    #[test]
+    fn buckets_ascend_and_hold_a_tenth_of_a_second() {
+        assert!(SECONDS_BUCKETS.contains(&0.1));
+        for buckets in [SECONDS_BUCKETS, BYTES_BUCKETS, COUNT_BUCKETS] {
+            assert!(buckets.windows(2).all(|pair| pair[0] < pair[1]));
+        }
+    }
+}
