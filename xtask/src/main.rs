@@ -1,2 +1,55 @@
-//! placeholder
-fn main() {}
+//! `cargo xtask`: everything this repository does beside building, with nothing to install first.
+//!
+//! Each command is a module of that name; what continuous integration runs is `cargo xtask test`,
+//! so there are no rules that a developer can't check at home.
+#![expect(clippy::print_stdout, reason = "a command-line program talks to its terminal")]
+
+mod shell;
+mod tools;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Something went wrong that the person at the terminal should read.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Failure(String);
+
+type Outcome<T = ()> = Result<T, Failure>;
+
+impl Failure {
+    fn of(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+
+    /// For `map_err`: what was being done, then why it failed.
+    fn doing<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Self {
+        move |error| Self(format!("{what}: {error}"))
+    }
+}
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "What this repository does beside building")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Provide nats-server, PostgreSQL and Redis, and say where they are
+    Tools,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Tools => tools::run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            println!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
