@@ -172,9 +172,9 @@ async fn an_open_breaker_ends_the_retries_at_once() {
         .retry(
             "op",
             |_| true,
-            || {
+            || async {
                 tries.set(tries.get() + 1);
-                ready(Err::<u32, _>("down"))
+                Err::<u32, _>("down")
             },
         )
         .await;
