@@ -1,1 +1,3 @@
-//! placeholder
+//! GATEWAY: what clients talk to, over WebSocket and HTTP.
+
+pub mod ingest;
