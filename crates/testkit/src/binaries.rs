@@ -55,11 +55,9 @@ impl Program {
         if self == Self::Postgres {
             folders.extend(debian_postgres());
         }
-        folders.extend(
-            std::env::var_os("PATH").iter().flat_map(|path| {
-                std::env::split_paths(path).filter(|f| f.is_absolute()).collect::<Vec<_>>()
-            }),
-        );
+        folders.extend(std::env::var_os("PATH").iter().flat_map(|path| {
+            std::env::split_paths(path).filter(|f| f.is_absolute()).collect::<Vec<_>>()
+        }));
         folders
     }
 

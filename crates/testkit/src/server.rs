@@ -1,0 +1,335 @@
+//! One server process: started, watched, killed, paused and restarted on the same port.
+
+use crate::binaries::Program;
+use crate::process;
+use crate::wait::poll;
+use parking_lot::Mutex;
+use std::fs::File;
+use std::future::Future;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a server may take from its start to its first answer; machines under test are busy.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+/// How long one question whether it is ready may take.
+const PROBE_DEADLINE: Duration = Duration::from_secs(2);
+/// How long a server may take to end before it is killed.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// How much of a server's log a failed test shows.
+const TAIL_BYTES: usize = 4_096;
+
+/// Why a server isn't there.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The program isn't on this machine.
+    #[error("no {} on this machine; `cargo xtask tools` provides it", .0.executable())]
+    Absent(Program),
+    /// It was started and does not answer.
+    #[error("{name} did not answer within {START_DEADLINE:?}; it said:\n{log}")]
+    Silent {
+        /// Which server.
+        name: String,
+        /// The end of its log.
+        log: String,
+    },
+    /// It was started and ended.
+    #[error("{name} ended at its start; it said:\n{log}")]
+    Ended {
+        /// Which server.
+        name: String,
+        /// The end of its log.
+        log: String,
+    },
+    /// The system said no.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+}
+
+/// The program to start; with a container engine its name will do, the image holds it.
+pub(crate) fn locate(program: Program) -> Result<PathBuf, StartError> {
+    #[cfg(feature = "containers")]
+    if crate::container::engine_answers() {
+        return Ok(program.executable().into());
+    }
+    program.find().ok_or(StartError::Absent(program))
+}
+
+/// How to start a server, again and again.
+#[derive(Debug, Clone)]
+pub(crate) struct Launch {
+    /// Stands in messages and names the log file.
+    pub(crate) name: String,
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
+    /// Where it works and where its log lies.
+    pub(crate) folder: PathBuf,
+    /// User and group to run as, where this process may change them.
+    pub(crate) user: Option<(u32, u32)>,
+    /// The signal that ends it at once and cleanly enough to leave nothing behind.
+    pub(crate) stop: i32,
+    /// The image that does the same, `name:tag`.
+    #[cfg(feature = "containers")]
+    pub(crate) image: Option<&'static str>,
+}
+
+#[derive(Debug)]
+enum Running {
+    Process(Child),
+    #[cfg(feature = "containers")]
+    Container(crate::container::Container),
+    Not,
+}
+
+/// A server process. It ends when this is dropped and when this process ends.
+#[derive(Debug)]
+pub struct Server {
+    launch: Launch,
+    running: Mutex<Running>,
+}
+
+impl Server {
+    /// Makes the handle; nothing runs yet.
+    pub(crate) fn new(launch: Launch) -> Self {
+        Self { launch, running: Mutex::new(Running::Not) }
+    }
+
+    /// Starts the process and waits until `ready` says yes.
+    pub(crate) async fn start<F, W>(&self, mut ready: F) -> Result<(), StartError>
+    where
+        F: FnMut() -> W,
+        W: Future<Output = bool>,
+    {
+        self.launch_now().await?;
+        let answered = poll(START_DEADLINE, || {
+            let ended = !self.is_running();
+            let ready = tokio::time::timeout(PROBE_DEADLINE, ready());
+            async move { if ended { Some(false) } else { ready.await.ok()?.then_some(true) } }
+        });
+        let (name, log) = (self.launch.name.clone(), || self.log_tail());
+        match answered.await {
+            Some(true) => Ok(()),
+            Some(false) => Err(StartError::Ended { name, log: log() }),
+            None => Err(StartError::Silent { name, log: log() }),
+        }
+    }
+
+    async fn launch_now(&self) -> Result<(), StartError> {
+        #[cfg(feature = "containers")]
+        if crate::container::engine_answers()
+            && let Some(image) = self.launch.image
+        {
+            let container = crate::container::Container::start(&self.launch, image).await?;
+            *self.running.lock() = Running::Container(container);
+            return Ok(());
+        }
+        let child = process::spawn(self.command()?, self.launch.stop)?;
+        *self.running.lock() = Running::Process(child);
+        Ok(())
+    }
+
+    fn command(&self) -> std::io::Result<Command> {
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let mut command = Command::new(&self.launch.program);
+        command
+            .args(&self.launch.arguments)
+            .envs(self.launch.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(&self.launch.folder)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        if let Some((user, group)) = self.launch.user {
+            command.uid(user).gid(group);
+        }
+        Ok(command)
+    }
+
+    /// Its process id; `None` while it is down or lives in a container.
+    pub fn pid(&self) -> Option<u32> {
+        match &mut *self.running.lock() {
+            Running::Process(child) => matches!(child.try_wait(), Ok(None)).then(|| child.id()),
+            _ => None,
+        }
+    }
+
+    /// Whether it has not ended; one that is paused is running.
+    pub fn is_running(&self) -> bool {
+        match &mut *self.running.lock() {
+            Running::Process(child) => matches!(child.try_wait(), Ok(None)),
+            #[cfg(feature = "containers")]
+            Running::Container(_) => true,
+            Running::Not => false,
+        }
+    }
+
+    /// Ends it and its children at once, as `kill -9` does.
+    pub async fn kill(&self) {
+        let was = std::mem::replace(&mut *self.running.lock(), Running::Not);
+        match was {
+            Running::Process(child) => end(child, libc::SIGKILL),
+            #[cfg(feature = "containers")]
+            Running::Container(container) => container.kill().await,
+            Running::Not => {}
+        }
+    }
+
+    /// Ends it with the signal that suits it, waiting at most 5 s before it is killed.
+    pub fn stop(&self) {
+        if let Running::Process(child) = std::mem::replace(&mut *self.running.lock(), Running::Not)
+        {
+            end(child, self.launch.stop);
+        }
+    }
+
+    /// Stops it where it stands: connections stay open and nobody answers.
+    pub async fn pause(&self) {
+        self.signal(libc::SIGSTOP).await;
+    }
+
+    /// Lets it go on after [`Self::pause`].
+    pub async fn resume(&self) {
+        self.signal(libc::SIGCONT).await;
+    }
+
+    async fn signal(&self, signal: i32) {
+        match self.pid() {
+            Some(pid) => process::signal_tree(pid, signal),
+            None => self.signal_container(signal == libc::SIGSTOP).await,
+        }
+    }
+
+    #[cfg(feature = "containers")]
+    async fn signal_container(&self, freeze: bool) {
+        let was = std::mem::replace(&mut *self.running.lock(), Running::Not);
+        if let Running::Container(container) = &was {
+            container.freeze(freeze).await;
+        }
+        *self.running.lock() = was;
+    }
+
+    #[cfg(not(feature = "containers"))]
+    async fn signal_container(&self, _freeze: bool) {}
+
+    /// The file with all that it has written.
+    pub fn log_path(&self) -> PathBuf {
+        self.launch.folder.join(format!("{}.log", self.launch.name))
+    }
+
+    /// The end of what it has written.
+    pub fn log_tail(&self) -> String {
+        tail(&self.log_path())
+    }
+
+    /// The folder that it works in.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.launch.folder
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+        if std::thread::panicking() {
+            eprint_tail(&self.launch.name, &self.log_tail());
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a failed test shows what its servers said")]
+fn eprint_tail(name: &str, log: &str) {
+    eprintln!("--- the end of the log of {name} ---\n{log}\n---");
+}
+
+fn end(mut child: Child, signal: i32) {
+    // A paused process takes no other signal than a kill.
+    process::signal_tree(child.id(), libc::SIGCONT);
+    if signal == libc::SIGKILL {
+        process::signal_tree(child.id(), signal);
+    } else {
+        process::signal_one(child.id(), signal);
+    }
+    let until = Instant::now() + STOP_DEADLINE;
+    while Instant::now() < until {
+        match child.try_wait() {
+            Ok(None) => std::thread::park_timeout(Duration::from_millis(2)),
+            _ => return,
+        }
+    }
+    process::signal_tree(child.id(), libc::SIGKILL);
+    let _ = child.wait();
+}
+
+fn tail(path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let from = bytes.len().saturating_sub(TAIL_BYTES);
+    String::from_utf8_lossy(&bytes[from..]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::Folder;
+
+    fn shell(folder: &Folder, script: &str) -> Server {
+        Server::new(Launch {
+            name: "shell".to_owned(),
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".to_owned(), script.to_owned()],
+            environment: vec![("WORD".to_owned(), "spoken".to_owned())],
+            folder: folder.path().to_path_buf(),
+            user: None,
+            stop: libc::SIGTERM,
+            #[cfg(feature = "containers")]
+            image: None,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ends_at_once_is_an_error_with_its_log() {
+        let folder = Folder::temporary("server").unwrap();
+        let server = shell(&folder, "echo $WORD; exit 1");
+        let error = server.start(std::future::pending).await.unwrap_err();
+        assert!(matches!(&error, StartError::Ended { log, .. } if log == "spoken\n"), "{error}");
+        assert!(error.to_string().contains("shell ended at its start"));
+    }
+
+    #[tokio::test]
+    async fn a_paused_server_runs_on_and_can_be_stopped() {
+        let folder = Folder::temporary("server").unwrap();
+        let server = shell(&folder, "exec sleep 600");
+        server.start(|| async { true }).await.unwrap();
+        let pid = server.pid().unwrap();
+        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        server.pause().await;
+        crate::wait_until("it is stopped", Duration::from_secs(5), || {
+            let stopped = state().contains(") T ");
+            async move { stopped }
+        })
+        .await;
+        assert!(server.is_running());
+        server.resume().await;
+        server.pause().await;
+        server.stop();
+        assert!(!server.is_running());
+        assert_eq!(server.pid(), None);
+        assert!(state().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_ignores_its_signal_is_killed() {
+        let folder = Folder::temporary("server").unwrap();
+        let server = shell(&folder, "trap '' TERM; echo up; while :; do sleep 1; done");
+        let log = server.log_path();
+        server
+            .start(|| {
+                let up = tail(&log) == "up\n";
+                async move { up }
+            })
+            .await
+            .unwrap();
+        server.stop();
+        assert!(!server.is_running());
+    }
+}
