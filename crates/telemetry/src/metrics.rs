@@ -62,6 +62,11 @@ metrics! {
     /// Connections to a dependency, by dependency and state (open, idle, waiting, max).
     DEPENDENCY_POOL_CONNECTIONS Gauge Count "stormwire_dependency_pool_connections";
 
+    /// How long a commit of the embedded database took, sync to disk included.
+    SQLITE_COMMIT_SECONDS Histogram Seconds "stormwire_sqlite_commit_seconds";
+    /// Frames that one commit of the embedded database stored.
+    SQLITE_COMMIT_FRAMES Histogram Count "stormwire_sqlite_commit_frames";
+
     // Process
     /// Supervised tasks that run now, by task.
     TASKS_RUNNING Gauge Count "stormwire_tasks_running";
