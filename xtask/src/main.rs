@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line program talks to its terminal")]
 
 mod shell;
+mod tidy;
 mod tools;
 
 use clap::{Parser, Subcommand};
@@ -39,11 +40,14 @@ struct Arguments {
 enum Command {
     /// Provide nats-server, PostgreSQL and Redis, and say where they are
     Tools,
+    /// Check the rules of the house that no compiler knows
+    Tidy,
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Tools => tools::run(),
+        Command::Tidy => tidy::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
