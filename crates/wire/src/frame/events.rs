@@ -56,6 +56,17 @@ impl EncodedEvents {
         &self.bytes
     }
 
+    /// The events, in order.
+    pub fn iter(&self) -> impl Iterator<Item = EventParts<'_>> {
+        let mut at = 0;
+        (0..self.count).map_while(move |_| {
+            let (event, next) = super::decode::event_at(&self.bytes, at).ok()?;
+            at = next;
+            let super::Event { kind, key, id, data, binary, .. } = event;
+            Some(EventParts { kind, key, id, data, binary })
+        })
+    }
+
     /// Checks bytes that came from another process.
     ///
     /// # Errors

@@ -1,0 +1,288 @@
+//! Writing events: each once per codec, whoever is to read them.
+
+use super::json::write::{self, Object};
+use super::proto::raw;
+use super::{Codec, Cursor, RequestId};
+use crate::frame::{Event, Run};
+use bytes::{BufMut, Bytes, BytesMut};
+use stormwire_core::{Epoch, FrameSeq, Offset, Partition, Position, Timestamp};
+
+/// An event to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutEvent<'a> {
+    /// Where it stands.
+    pub offset: Offset,
+    /// When the journal took it.
+    pub ts: Timestamp,
+    /// The publisher's id; without one it is `partition-epoch-offset`.
+    pub id: Option<&'a str>,
+    /// What kind of event.
+    pub kind: Option<&'a str>,
+    /// What it is about.
+    pub key: Option<&'a str>,
+    /// Who published it.
+    pub from: &'a str,
+    /// JSON text as it came in, or bytes.
+    pub data: &'a [u8],
+    /// Whether `data` is anything but JSON.
+    pub binary: bool,
+}
+
+impl<'a> OutEvent<'a> {
+    /// An event of frame `seq`.
+    #[must_use]
+    pub fn of(run: &Run<'a>, event: &Event<'a>, seq: FrameSeq, ts: Timestamp) -> Self {
+        Self {
+            offset: Offset::new(seq, event.index),
+            ts,
+            id: event.id,
+            kind: event.kind,
+            key: event.key,
+            from: run.user,
+            data: event.data,
+            binary: event.binary,
+        }
+    }
+}
+
+/// Gathers encoded events of one partition and epoch, and puts a message's head and tail around them.
+#[derive(Debug)]
+pub struct EventsEncoder {
+    codec: Codec,
+    partition: Partition,
+    epoch: Epoch,
+    body: BytesMut,
+    len: usize,
+    last: Offset,
+}
+
+impl EventsEncoder {
+    /// An encoder without events.
+    #[must_use]
+    pub fn new(codec: Codec, partition: Partition, epoch: Epoch) -> Self {
+        Self { codec, partition, epoch, body: BytesMut::new(), len: 0, last: Offset(0) }
+    }
+
+    /// How many events it holds.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of the encoded events.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Where the last event stands.
+    #[must_use]
+    pub const fn last(&self) -> Position {
+        Position { epoch: self.epoch, offset: self.last }
+    }
+
+    /// Appends an event.
+    pub fn push(&mut self, event: &OutEvent<'_>) {
+        match self.codec {
+            Codec::Json => self.push_json(event),
+            Codec::Protobuf => self.push_proto(event),
+        }
+        self.len += 1;
+        self.last = event.offset;
+    }
+
+    /// The `events` message of these events. The encoder is empty afterwards.
+    pub fn events(&mut self, channel: &str, cursor: Option<&Cursor>) -> Bytes {
+        let cursor = cursor.map(Cursor::encode);
+        match self.codec {
+            Codec::Json => {
+                let mut out = self.json_buffer(channel, cursor.as_deref());
+                let mut object = Object::op(&mut out, "events", None);
+                object.text("channel", channel);
+                object.number("epoch", self.epoch.0);
+                self.json_body(&mut object);
+                object.optional_text("cursor", cursor.as_deref());
+                object.end();
+                self.finish(out)
+            }
+            Codec::Protobuf => {
+                let cursor_len = cursor.as_ref().map_or(0, |text| raw::bytes_len(4, text.len()));
+                let mut out = self.proto_op(EVENTS, channel, cursor_len, None);
+                if let Some(cursor) = cursor {
+                    raw::put_bytes(&mut out, 4, cursor.as_bytes());
+                }
+                self.finish(out)
+            }
+        }
+    }
+
+    /// The answer to `history` with these events. The encoder is empty afterwards.
+    pub fn history(&mut self, id: Option<&RequestId>, channel: &str, more: bool) -> Bytes {
+        match self.codec {
+            Codec::Json => {
+                let mut out = self.json_buffer(channel, None);
+                let mut object = Object::op(&mut out, "history", id);
+                object.text("channel", channel);
+                object.number("epoch", self.epoch.0);
+                self.json_body(&mut object);
+                object.flag("more", more);
+                object.end();
+                self.finish(out)
+            }
+            Codec::Protobuf => {
+                let more = u64::from(more);
+                let mut out = self.proto_op(HISTORY, channel, raw::varint_len(4, more), id);
+                raw::put_varint(&mut out, 4, more);
+                self.finish(out)
+            }
+        }
+    }
+
+    /// A REST page with these events (JSON only): `next` is where the next page begins. The encoder is
+    /// empty afterwards.
+    pub fn page(&mut self, channel: &str, more: bool, next: Option<Position>) -> Bytes {
+        let mut out = self.json_buffer(channel, None);
+        let mut object = Object::new(&mut out);
+        object.text("channel", channel);
+        object.number("epoch", self.epoch.0);
+        self.json_body(&mut object);
+        object.flag("more", more);
+        if let Some(next) = next {
+            object.text("next", &next.to_string());
+        }
+        object.end();
+        self.finish(out)
+    }
+
+    /// The bare events: in JSON objects with commas between them. The encoder is empty afterwards.
+    pub fn fragments(&mut self) -> Bytes {
+        self.len = 0;
+        self.body.split().freeze()
+    }
+
+    fn finish(&mut self, out: BytesMut) -> Bytes {
+        self.body.clear();
+        self.len = 0;
+        out.freeze()
+    }
+
+    fn push_json(&mut self, event: &OutEvent<'_>) {
+        self.body.reserve(128 + event.data.len());
+        if self.len > 0 {
+            self.body.put_u8(b',');
+        }
+        let (partition, epoch) = (self.partition, self.epoch);
+        let mut object = Object::new(&mut self.body);
+        object.number("offset", event.offset.0);
+        object.number("ts", event.ts.0);
+        match event.id {
+            Some(id) => object.text("id", id),
+            None => {
+                let out = object.member("id");
+                out.put_u8(b'"');
+                put_derived_id(out, partition, epoch, event.offset);
+                out.put_u8(b'"');
+            }
+        }
+        object.optional_text("type", event.kind);
+        object.optional_text("key", event.key);
+        object.text("from", event.from);
+        object.data(event.data, event.binary);
+        object.end();
+    }
+
+    fn json_buffer(&self, channel: &str, cursor: Option<&str>) -> BytesMut {
+        let texts = channel.len() + cursor.map_or(0, str::len);
+        BytesMut::with_capacity(192 + texts + self.body.len())
+    }
+
+    fn json_body(&self, object: &mut Object<'_>) {
+        let out = object.member("events");
+        out.put_u8(b'[');
+        out.put_slice(&self.body);
+        out.put_u8(b']');
+    }
+
+    fn push_proto(&mut self, event: &OutEvent<'_>) {
+        let derived;
+        let id = match event.id {
+            Some(id) => id.as_bytes(),
+            None => {
+                let mut text = BytesMut::with_capacity(32);
+                put_derived_id(&mut text, self.partition, self.epoch, event.offset);
+                derived = text;
+                &derived[..]
+            }
+        };
+        let optional =
+            |number, text: Option<&str>| text.map_or(0, |t| raw::bytes_len(number, t.len()));
+        let (offset, ts) = (event.offset.0, event.ts.0.cast_unsigned());
+        let len = raw::varint_len(1, offset)
+            + raw::varint_len(2, ts)
+            + raw::bytes_len(3, id.len())
+            + optional(4, event.kind)
+            + optional(5, event.key)
+            + raw::bytes_len(6, event.from.len())
+            + raw::bytes_len(7, event.data.len())
+            + raw::varint_len(8, u64::from(event.binary));
+        let out = &mut self.body;
+        out.reserve(len + 8);
+        raw::put_head(out, EVENT, len);
+        raw::put_varint(out, 1, offset);
+        raw::put_varint(out, 2, ts);
+        raw::put_bytes(out, 3, id);
+        for (number, text) in [(4, event.kind), (5, event.key)] {
+            if let Some(text) = text {
+                raw::put_bytes(out, number, text.as_bytes());
+            }
+        }
+        raw::put_bytes(out, 6, event.from.as_bytes());
+        raw::put_bytes(out, 7, event.data);
+        raw::put_varint(out, 8, u64::from(event.binary));
+    }
+
+    /// A message with one operation that has a channel, an epoch, these events and `rest` more bytes.
+    fn proto_op(&self, op: u32, channel: &str, rest: usize, id: Option<&RequestId>) -> BytesMut {
+        let epoch = u64::from(self.epoch.0);
+        let channel_len = raw::bytes_len(1, channel.len());
+        let len = channel_len + raw::varint_len(2, epoch) + self.body.len() + rest;
+        let mut head = BytesMut::new();
+        match id {
+            None => {}
+            // A member of a oneof is written even if it is the default.
+            Some(RequestId::Number(0)) => head.put_slice(&[8, 0]),
+            Some(RequestId::Number(number)) => {
+                raw::put_varint(&mut head, 1, number.cast_unsigned())
+            }
+            Some(RequestId::Text(text)) => raw::put_bytes(&mut head, 2, text.as_bytes()),
+        }
+        let message = head.len() + raw::bytes_len(op, len);
+        let mut out = BytesMut::with_capacity(raw::bytes_len(1, message));
+        raw::put_head(&mut out, 1, message);
+        out.put_slice(&head);
+        raw::put_head(&mut out, op, len);
+        raw::put_bytes(&mut out, 1, channel.as_bytes());
+        raw::put_varint(&mut out, 2, epoch);
+        out.put_slice(&self.body);
+        out
+    }
+}
+
+/// Field numbers of `ServerMessage` and `Events`.
+const EVENTS: u32 = 6;
+const HISTORY: u32 = 8;
+const EVENT: u32 = 3;
+
+fn put_derived_id(out: &mut BytesMut, partition: Partition, epoch: Epoch, offset: Offset) {
+    write::number(out, partition.0);
+    out.put_u8(b'-');
+    write::number(out, epoch.0);
+    out.put_u8(b'-');
+    write::number(out, offset.0);
+}
