@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line program talks to its terminal")]
 
 mod shell;
+mod test;
 mod tidy;
 mod tools;
 
@@ -40,6 +41,12 @@ struct Arguments {
 enum Command {
     /// Provide nats-server, PostgreSQL and Redis, and say where they are
     Tools,
+    /// Run every test with real servers, installing what is needed
+    Test {
+        /// Count the lines that ran; fail where a crate or all have too few
+        #[arg(long)]
+        coverage: bool,
+    },
     /// Check the rules of the house that no compiler knows
     Tidy,
 }
@@ -47,6 +54,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Tools => tools::run(),
+        Command::Test { coverage } => test::run(coverage),
         Command::Tidy => tidy::run(),
     };
     match done {
