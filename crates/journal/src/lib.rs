@@ -5,8 +5,19 @@
 //! protects the log from two writers is the journal's own check of the expected last sequence,
 //! nothing else.
 
+pub mod appender;
+pub mod lane;
+pub mod publish;
+pub mod repeats;
+
+mod flight;
 mod peers;
 mod port;
+mod rebuild;
+#[cfg(feature = "suite")]
+pub mod suite;
 
+pub use flight::{ATTEMPT, Found, Op, OpResult};
 pub use peers::{Beat, PeerError, PeerRequest, Peers};
 pub use port::{AppendError, Journal, JournalError, StoredFrame, Tail, TailEvent, Tip};
+pub use rebuild::LogEnd;
