@@ -1,1 +1,23 @@
-//! placeholder
+//! TOKENS: who somebody is and what they may do, read from a signed token.
+//!
+//! A [`Verifier`] holds the public keys of the identity provider (ours or any OIDC provider), keeps them
+//! fresh, and turns a token into [`Claims`] or into a refusal that says what is wrong. It verifies and
+//! never signs. What the token grants is in [`Rights`]; what it does not grant is denied.
+//!
+//! The algorithm is the key's, never the token's; keys that can sign as well as verify (HMAC) are not
+//! accepted at all. Time comes from the clock that is handed in.
+
+mod cache;
+mod claims;
+mod keys;
+mod mapping;
+mod rights;
+mod source;
+mod verifier;
+
+pub use claims::{ChannelClaims, Claims, TokenClaims, TokenLimits};
+pub use keys::KeyError;
+pub use mapping::{ClaimMapping, RoleRights};
+pub use rights::{Action, Rights};
+pub use source::{KeySource, SourceError};
+pub use verifier::{Verifier, VerifierConfig};

@@ -1,0 +1,106 @@
+//! What a token says: as it is written, and as it is used.
+
+use crate::{Action, Rights};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use stormwire_core::Timestamp;
+
+/// A token's contents after verification. Cloning is cheap.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claims {
+    /// Who it is (`sub`).
+    pub user: Arc<str>,
+    /// The sign-in it belongs to (`sid`); a revoked session's sockets are closed.
+    pub session: Option<Arc<str>>,
+    /// Roles, as the provider names them.
+    pub roles: Arc<[String]>,
+    /// When it ends.
+    pub expires: Timestamp,
+    /// What it grants.
+    pub rights: Rights,
+    /// Limits of its own.
+    pub limits: TokenLimits,
+}
+
+/// Limits that a token carries; what is `None` follows the server's defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenLimits {
+    /// No limit at all by user; for development.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unlimited: bool,
+    /// Requests over REST in a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_minute: Option<u64>,
+    /// Events published in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events_per_second: Option<u64>,
+    /// Bytes of events published in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
+}
+
+/// A token's contents as our identity service writes them.
+#[derive(Debug, Clone, Serialize)]
+pub struct TokenClaims {
+    /// Issuer.
+    pub iss: String,
+    /// Audience.
+    pub aud: String,
+    /// User.
+    pub sub: String,
+    /// Session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sid: Option<String>,
+    /// The token's own id.
+    pub jti: String,
+    /// Issued at, Unix seconds.
+    pub iat: i64,
+    /// Not before, Unix seconds.
+    pub nbf: i64,
+    /// Expires at, Unix seconds.
+    pub exp: i64,
+    /// Roles.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// Patterns by action.
+    pub channels: ChannelClaims,
+    /// Limits of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<TokenLimits>,
+}
+
+/// The claim `channels`: patterns by action, as text.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChannelClaims {
+    /// See [`Action::Publish`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<String>,
+    /// See [`Action::Subscribe`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subscribe: Vec<String>,
+    /// See [`Action::History`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<String>,
+    /// See [`Action::Presence`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub presence: Vec<String>,
+    /// See [`Action::Signal`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signal: Vec<String>,
+}
+
+impl ChannelClaims {
+    /// The patterns of `action`.
+    #[must_use]
+    pub fn of(&self, action: Action) -> &[String] {
+        match action {
+            Action::Publish => &self.publish,
+            Action::Subscribe => &self.subscribe,
+            Action::History => &self.history,
+            Action::Presence => &self.presence,
+            Action::Signal => &self.signal,
+        }
+    }
+}

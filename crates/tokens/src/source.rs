@@ -1,0 +1,150 @@
+//! Where the keys come from: a file, a URL, or the configuration itself.
+
+use crate::keys::JWKS_BYTES_MAX;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+use stormwire_guard::{Guard, GuardConfig, GuardError};
+use tokio::io::AsyncReadExt as _;
+
+/// Longest time to fetch the keys, from connecting to the last byte.
+pub(crate) const FETCH_DEADLINE: Duration = Duration::from_secs(3);
+
+/// Where the JWKS is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A file, read again when it changes.
+    File(PathBuf),
+    /// An `http:` or `https:` URL, fetched on schedule and when a token names an unknown key.
+    Url(String),
+    /// The JWKS itself.
+    Inline(String),
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Url(url) => f.write_str(url),
+            Self::Inline(_) => f.write_str("the configuration"),
+        }
+    }
+}
+
+/// Why the keys could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The URL is not one.
+    #[error("{0:?} is not an http: or https: URL")]
+    BadUrl(String),
+    /// The file cannot be read.
+    #[error("the key file cannot be read: {0}")]
+    File(std::io::Error),
+    /// The server cannot be reached or hung up.
+    #[error("the key server does not answer: {0}")]
+    Connection(String),
+    /// The server answered with something other than 200.
+    #[error("the key server answered with status {0}")]
+    Status(u16),
+    /// More than the bound.
+    #[error("the key set is larger than {JWKS_BYTES_MAX} bytes")]
+    TooLarge,
+    /// Not UTF-8.
+    #[error("the key set is not text")]
+    NotText,
+}
+
+/// A source that is ready to be read.
+#[derive(Debug)]
+pub(crate) struct Source {
+    guard: Guard,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    File(PathBuf),
+    Url(hyper::Uri, Box<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>>),
+    Inline(String),
+}
+
+impl Source {
+    pub(crate) fn new(source: &KeySource) -> Result<Self, SourceError> {
+        let kind = match source {
+            KeySource::File(path) => Kind::File(path.clone()),
+            KeySource::Inline(text) => Kind::Inline(text.clone()),
+            KeySource::Url(url) => {
+                let bad = || SourceError::BadUrl(url.clone());
+                let uri: hyper::Uri = url.parse().map_err(|_| bad())?;
+                if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
+                    return Err(bad());
+                }
+                let connector = hyper_rustls::HttpsConnectorBuilder::new()
+                    .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
+                    .map_err(|error| SourceError::Connection(error.to_string()))?
+                    .https_or_http()
+                    .enable_http1()
+                    .build();
+                Kind::Url(uri, Box::new(Client::builder(TokioExecutor::new()).build(connector)))
+            }
+        };
+        let config = GuardConfig { deadline: FETCH_DEADLINE, ..GuardConfig::default() };
+        Ok(Self { guard: Guard::new("jwks", config), kind })
+    }
+
+    pub(crate) async fn read(&self) -> Result<String, GuardError<SourceError>> {
+        self.guard.call("fetch", self.read_once()).await
+    }
+
+    async fn read_once(&self) -> Result<String, SourceError> {
+        let bytes = match &self.kind {
+            Kind::Inline(text) => return Ok(text.clone()),
+            Kind::File(path) => {
+                let file = tokio::fs::File::open(path).await.map_err(SourceError::File)?;
+                let mut bytes = Vec::new();
+                let mut file = file.take(JWKS_BYTES_MAX as u64 + 1);
+                file.read_to_end(&mut bytes).await.map_err(SourceError::File)?;
+                if bytes.len() > JWKS_BYTES_MAX {
+                    return Err(SourceError::TooLarge);
+                }
+                bytes
+            }
+            Kind::Url(uri, client) => {
+                let answer = client
+                    .get(uri.clone())
+                    .await
+                    .map_err(|error| SourceError::Connection(with_causes(&error)))?;
+                if answer.status() != http::StatusCode::OK {
+                    return Err(SourceError::Status(answer.status().as_u16()));
+                }
+                let body = Limited::new(answer.into_body(), JWKS_BYTES_MAX);
+                let body = body.collect().await.map_err(|error| {
+                    if error.is::<http_body_util::LengthLimitError>() {
+                        SourceError::TooLarge
+                    } else {
+                        SourceError::Connection(error.to_string())
+                    }
+                })?;
+                body.to_bytes().into()
+            }
+        };
+        String::from_utf8(bytes).map_err(|_| SourceError::NotText)
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
