@@ -47,6 +47,26 @@ metrics! {
     // Gateway: publishing
     /// Events acknowledged to their producers.
     PUBLISH_ACKNOWLEDGED Counter Count "stormwire_publish_acknowledged_total";
+    /// Operations refused on WebSockets, by code.
+    REFUSALS Counter Count "stormwire_refusals_total";
+
+    // Gateway: connections and live delivery
+    /// WebSockets that are open.
+    CONNECTIONS Gauge Count "stormwire_connections";
+    /// Subscriptions of open WebSockets.
+    SUBSCRIPTIONS Gauge Count "stormwire_subscriptions";
+    /// Events queued for live subscribers, one for each of them.
+    EVENTS_DELIVERED Counter Count "stormwire_events_delivered_total";
+    /// Events given to subscribers that were catching up, from the archive or the journal.
+    EVENTS_RECOVERED Counter Count "stormwire_events_recovered_total";
+    /// Subscriptions that fell behind and were parked at their position.
+    SUBSCRIPTIONS_PARKED Counter Count "stormwire_subscriptions_parked_total";
+    /// Gaps that subscribers were told of.
+    GAPS_TOLD Counter Count "stormwire_gaps_told_total";
+    /// Holes in the live frames that were repaired from the journal.
+    TAIL_REPAIRS Counter Count "stormwire_tail_repairs_total";
+    /// Times that a partition's tail was interrupted.
+    TAIL_FAILURES Counter Count "stormwire_tail_failures_total";
 
     // Dependencies, by `dependency` (nats, postgres, redis, sqlite, jwks)
     /// Calls to a dependency, by dependency, operation and outcome (ok, failed, deadline, open, cancelled).
@@ -66,6 +86,44 @@ metrics! {
     SQLITE_COMMIT_SECONDS Histogram Seconds "stormwire_sqlite_commit_seconds";
     /// Frames that one commit of the embedded database stored.
     SQLITE_COMMIT_FRAMES Histogram Count "stormwire_sqlite_commit_frames";
+
+    // Messages and archive
+    /// Frames of a partition that are in the journal and not in the archive, by partition.
+    PERSIST_BACKLOG_FRAMES Gauge Count "stormwire_persist_backlog_frames";
+    /// Age of the oldest frame of a partition that is not in the archive, by partition.
+    PERSIST_LAG_SECONDS Gauge Seconds "stormwire_persist_lag_seconds";
+    /// Events stored in the archive.
+    PERSIST_EVENTS Counter Count "stormwire_persist_events_total";
+    /// Events in a persisted batch.
+    PERSIST_BATCH_EVENTS Histogram Count "stormwire_persist_batch_events";
+    /// How long it took to store a batch, commit included.
+    PERSIST_BATCH_SECONDS Histogram Seconds "stormwire_persist_batch_seconds";
+    /// Batches that were not stored, by reason (lease_lost, ledger_moved, unavailable).
+    PERSIST_FAILURES Counter Count "stormwire_persist_failures_total";
+    /// Partitions that this worker persists.
+    PERSIST_PARTITIONS_OWNED Gauge Count "stormwire_persist_partitions_owned";
+    /// 1 while a partition is not persisted until an operator acts, by partition and reason (rewound, newer_version, settings).
+    PERSIST_STOPPED Gauge Count "stormwire_persist_stopped";
+    /// Stretches of the log found missing, by reason (hole, trimmed).
+    PERSIST_GAPS Counter Count "stormwire_persist_gaps_total";
+    /// Events and frames that became dead letters.
+    DEAD_LETTERS Counter Count "stormwire_dead_letters_total";
+    /// Rows that wait in the default table of events for a table of their own.
+    ARCHIVE_DEFAULT_PARTITION_ROWS Gauge Count "stormwire_archive_default_partition_rows";
+    /// Tables of events that could not be made in time.
+    ARCHIVE_PARTITION_FAILURES Counter Count "stormwire_archive_partition_failures_total";
+
+    // Journal on NATS, by `connection` (append, read, tail, peers, beat)
+    /// 1 while a connection to NATS stands, by connection.
+    NATS_CONNECTED Gauge Count "stormwire_nats_connected";
+    /// Times that a connection to NATS was lost, by connection.
+    NATS_DISCONNECTS Counter Count "stormwire_nats_disconnects_total";
+    /// Times that messages were dropped because this process did not take them in time, by connection.
+    NATS_SLOW_CONSUMERS Counter Count "stormwire_nats_slow_consumers_total";
+    /// Frames sent to NATS that wait for their acknowledgement.
+    NATS_APPENDS_PENDING Gauge Count "stormwire_nats_appends_pending";
+    /// Live frames dropped because a tail's reader stood still; they are read again.
+    JOURNAL_TAIL_DROPPED Counter Count "stormwire_journal_tail_dropped_total";
 
     // Process
     /// Supervised tasks that run now, by task.

@@ -1,0 +1,229 @@
+//! Reading stored frames: pages from any replica, single frames from the leader.
+
+use crate::api::{self, Api, MESSAGE_NOT_FOUND};
+use crate::caller::CallError;
+use crate::names;
+use async_nats::{HeaderMap, Message};
+use base64::Engine as _;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+use std::time::Duration;
+use stormwire_core::{Epoch, FrameSeq, Partition, Timestamp};
+use stormwire_journal::{JournalError, StoredFrame};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::Semaphore;
+
+/// Most frames in one page; the same again is the most that a page's answers wait in memory.
+const PAGE_FRAMES_MAX: usize = 1024;
+/// Most bytes in one page, but for its last frame.
+const PAGE_BYTES_MAX: usize = 8 << 20;
+/// Most pages read at once: reads hold up a stream's writes, and their answers are in memory.
+const PAGES_AT_ONCE: usize = 8;
+/// Most frames fetched one by one from the leader for one page.
+const LEADER_FRAMES_MAX: usize = 64;
+/// Longest time for one page, longer than for a single answer.
+const PAGE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The reading side of the journal.
+pub(crate) struct Reads {
+    pages: Semaphore,
+}
+
+impl Reads {
+    pub(crate) fn new() -> Self {
+        Self { pages: Semaphore::new(PAGES_AT_ONCE) }
+    }
+
+    /// A page from whichever replica answers; if that has nothing from `from` on, perhaps because it is
+    /// behind, from the leader.
+    pub(crate) async fn page(
+        &self,
+        api: &Api,
+        log: Log,
+        from: FrameSeq,
+        frames: usize,
+        bytes: usize,
+    ) -> Result<Vec<StoredFrame>, JournalError> {
+        let frames = frames.clamp(1, PAGE_FRAMES_MAX);
+        let bytes = bytes.clamp(1, PAGE_BYTES_MAX);
+        let _permit = self.pages.acquire().await.map_err(|_| closed())?;
+        let attempt = async { Ok(direct(api, log, from, frames, bytes).await?) };
+        let page = api
+            .guard()
+            .call_within("read", PAGE_DEADLINE, attempt)
+            .await
+            .map_err(|error| api::unavailable("read", &error))??;
+        if page.is_empty() { from_leader(api, log, from, frames, bytes).await } else { Ok(page) }
+    }
+}
+
+/// One partition's log in one epoch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Log {
+    pub(crate) partition: Partition,
+    pub(crate) epoch: Epoch,
+}
+
+/// A batch by direct get: the frames in order, then a status. Each answer names the one before it, so
+/// that an answer lost on the way is noticed.
+async fn direct(
+    api: &Api,
+    log: Log,
+    from: FrameSeq,
+    frames: usize,
+    bytes: usize,
+) -> Result<Result<Vec<StoredFrame>, JournalError>, CallError> {
+    let request = json!({ "seq": from.max(1), "batch": frames, "max_bytes": bytes });
+    let subject = api::api(&format!("DIRECT.GET.{}", names::stream(log.partition, log.epoch)));
+    let caller = api.caller();
+    let mut answers = match caller.call_many(subject, None, api::encode(&request), frames + 1).await
+    {
+        Ok(answers) => answers,
+        Err(error) => return Err(error),
+    };
+    let mut page: Vec<StoredFrame> = Vec::new();
+    loop {
+        let message = match answers.next().await {
+            Ok(message) => message,
+            // No replica answers direct gets; perhaps the leader answers the API.
+            Err(CallError::NoResponders(_)) => return Ok(Ok(Vec::new())),
+            Err(error) => return Err(error),
+        };
+        let last = page.last().map_or(0, |frame| frame.seq);
+        match message.status.map(|status| status.as_u16()) {
+            None | Some(200) => {}
+            Some(204) if previous(&message) == Some(last) => return Ok(Ok(page)),
+            Some(204) => return Ok(Err(lost_on_the_way())),
+            Some(404) => return Ok(Ok(Vec::new())),
+            Some(status) => {
+                let text = message.description.unwrap_or_default();
+                return Ok(Err(JournalError::Unavailable(format!("direct get: {status} {text}"))));
+            }
+        }
+        if previous(&message) != Some(last) {
+            return Ok(Err(lost_on_the_way()));
+        }
+        match live_frame(log.partition, log.epoch, message) {
+            Some(frame) => page.push(frame),
+            None => {
+                return Ok(Err(JournalError::Protocol("a direct get without headers".to_owned())));
+            }
+        }
+    }
+}
+
+fn previous(message: &Message) -> Option<FrameSeq> {
+    number(message.headers.as_ref()?, "Nats-Last-Sequence")
+}
+
+fn lost_on_the_way() -> JournalError {
+    JournalError::Unavailable("an answer was lost on the way".to_owned())
+}
+
+fn closed() -> JournalError {
+    JournalError::Unavailable("the journal is closed".to_owned())
+}
+
+/// The same page one by one from the leader, which is never behind.
+async fn from_leader(
+    api: &Api,
+    log: Log,
+    from: FrameSeq,
+    frames: usize,
+    bytes: usize,
+) -> Result<Vec<StoredFrame>, JournalError> {
+    let subject = names::events(log.partition, log.epoch);
+    let (mut page, mut next, mut size) = (Vec::new(), from.max(1), 0);
+    while page.len() < frames.min(LEADER_FRAMES_MAX) && size < bytes {
+        let request = json!({ "seq": next, "next_by_subj": subject });
+        let Some(frame) = ask_leader(api, log, &request).await? else { break };
+        next = frame.seq + 1;
+        size += frame.bytes.len();
+        page.push(frame);
+    }
+    Ok(page)
+}
+
+/// The one frame `seq`, by the leader's own state.
+pub(crate) async fn frame(
+    api: &Api,
+    log: Log,
+    seq: FrameSeq,
+) -> Result<Option<StoredFrame>, JournalError> {
+    ask_leader(api, log, &json!({ "seq": seq })).await
+}
+
+#[derive(Deserialize)]
+struct Got {
+    message: Stored,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    seq: FrameSeq,
+    #[serde(default)]
+    data: String,
+    time: String,
+}
+
+async fn ask_leader(
+    api: &Api,
+    log: Log,
+    request: &serde_json::Value,
+) -> Result<Option<StoredFrame>, JournalError> {
+    let subject = format!("STREAM.MSG.GET.{}", names::stream(log.partition, log.epoch));
+    let stored = match api.ask::<Got>("frame", &subject, request).await? {
+        Ok(got) => got.message,
+        Err(refusal) if refusal.err_code == MESSAGE_NOT_FOUND => return Ok(None),
+        Err(refusal) => return Err(refusal.into()),
+    };
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(stored.data)
+        .map_err(|error| JournalError::Protocol(format!("frame {}: {error}", stored.seq)))?;
+    let ts = timestamp(&stored.time)
+        .ok_or_else(|| JournalError::Protocol(format!("{:?} is no time", stored.time)))?;
+    Ok(Some(StoredFrame {
+        partition: log.partition,
+        epoch: log.epoch,
+        seq: stored.seq,
+        ts,
+        bytes: Bytes::from(bytes),
+    }))
+}
+
+/// A republished message, or one of a direct get, as a frame; `None` if its headers are not there.
+pub(crate) fn live_frame(
+    partition: Partition,
+    epoch: Epoch,
+    message: Message,
+) -> Option<StoredFrame> {
+    let headers = message.headers.as_ref()?;
+    let seq = number(headers, "Nats-Sequence")?;
+    let ts = timestamp(headers.get_last("Nats-Time-Stamp")?.as_str())?;
+    Some(StoredFrame { partition, epoch, seq, ts, bytes: message.payload })
+}
+
+/// The server adds its headers behind those of the publisher, so the last one counts.
+fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get_last(name)?.as_str().parse().ok()
+}
+
+/// Milliseconds of an RFC 3339 time.
+fn timestamp(text: &str) -> Option<Timestamp> {
+    let nanos = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos();
+    i64::try_from(nanos.div_euclid(1_000_000)).ok().map(Timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journals_time_is_cut_to_milliseconds() {
+        assert_eq!(timestamp("1970-01-01T00:00:01.234999999Z"), Some(Timestamp(1234)));
+        assert_eq!(timestamp("2026-11-21T11:57:24Z"), Some(Timestamp(1_795_262_244_000)));
+        assert_eq!(timestamp("yesterday"), None);
+    }
+}
