@@ -7,6 +7,8 @@
 
 pub mod appender;
 pub mod lane;
+pub mod message;
+pub mod owner;
 pub mod publish;
 pub mod repeats;
 

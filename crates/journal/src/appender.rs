@@ -1,0 +1,495 @@
+//! The one writer of a partition, as a state machine: what happened goes in, what to do comes out.
+//!
+//! It reads the log, claims the partition, writes one frame at a time, and ends when another has claimed.
+//! `docs/appender.md` explains the rules that the comments name.
+
+mod batch;
+
+use crate::flight::{Flight, Op, OpResult, Settled};
+use crate::publish::{Now, Outcome, Publish};
+use crate::rebuild::{LogEnd, Rebuild};
+use crate::repeats::Repeats;
+use batch::{Batch, Part};
+use std::collections::VecDeque;
+use std::time::Duration;
+use stormwire_core::{Epoch, ErrorCode, FrameSeq, Offset, Refusal};
+use stormwire_wire::frame::{FrameBuilder, FrameId, claim};
+
+/// How often the table of producers is trimmed to its horizon.
+const KEEP_EVERY: Duration = Duration::from_secs(10);
+/// With [`AppenderConfig::linger`], as many events do not wait any longer.
+const LINGER_EVENTS: usize = 100;
+/// Bytes of events that may wait in an appender for all lanes together.
+const WAITING_BYTES_MAX: usize = 32 << 20;
+
+/// How an appender is set up.
+#[derive(Debug, Clone)]
+pub struct AppenderConfig {
+    /// The gateway it lives in.
+    pub gateway: String,
+    /// How long an idle appender waits for more events; zero writes at once.
+    pub linger: Duration,
+    /// Bytes for the table of producers.
+    pub repeats_bytes_max: usize,
+}
+
+/// What its owner has to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The partition is this appender's, from frame `claim` of `epoch` on.
+    Claimed {
+        /// The log's incarnation.
+        epoch: Epoch,
+        /// The sequence of the claim frame.
+        claim: FrameSeq,
+    },
+    /// Another was faster; the log has to be read on before a new claim.
+    ClaimRefused,
+    /// Another has claimed the partition.
+    Fenced,
+    /// All that waited is written, and the partition is free to be claimed by another.
+    Released,
+    /// A frame was acknowledged.
+    Written {
+        /// Events in it.
+        events: usize,
+        /// Bytes of it.
+        bytes: usize,
+        /// From its first attempt to the acknowledgement.
+        took: Duration,
+        /// Whether some attempt's outcome was unknown.
+        uncertain: bool,
+    },
+    /// Repeats were answered without being written.
+    Duplicates(usize),
+}
+
+/// What has become of a batch.
+#[derive(Debug)]
+pub struct Answer<O> {
+    /// The word of the one who pushed it.
+    pub origin: O,
+    /// The incarnation that the offsets belong to.
+    pub epoch: Epoch,
+    /// The batch as it was pushed.
+    pub items: Vec<Publish>,
+    /// What became of each item.
+    pub outcomes: Vec<Outcome>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Another's, or nobody's, for all that is known here.
+    Follower,
+    /// Reading the log, or done with it and waiting for the word to claim.
+    Reading(Rebuild),
+    Claiming(Rebuild, Flight),
+    Owner(Owner),
+}
+
+#[derive(Debug)]
+struct Owner {
+    epoch: Epoch,
+    claim: FrameSeq,
+    last: FrameSeq,
+    repeats: Repeats,
+    flight: Option<(Flight, FrameSize)>,
+    kept: Duration,
+    releasing: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct FrameSize {
+    events: usize,
+    bytes: usize,
+}
+
+/// The appender of one partition. `O` is the caller's word for where a batch came from.
+#[derive(Debug)]
+pub struct Appender<O> {
+    config: AppenderConfig,
+    state: State,
+    /// Whether an [`Op`] was given out and its result is due.
+    busy: bool,
+    appender: [u8; 16],
+    counter: u64,
+    builder: FrameBuilder,
+    batches: VecDeque<Batch<O>>,
+    /// The number of the first of `batches`.
+    base: u64,
+    parts: Vec<Part>,
+    waiting_bytes: usize,
+    /// When the first of what waits came, while nothing is under way.
+    waiting_since: Option<Duration>,
+    /// What is pushed at the very moment of a settlement comes from a busy lane and does not linger.
+    settled_at: Option<Duration>,
+    answers: Vec<Answer<O>>,
+    events: Vec<Event>,
+}
+
+impl<O> Appender<O> {
+    /// An appender that does nothing yet.
+    #[must_use]
+    pub fn new(config: AppenderConfig) -> Self {
+        Self {
+            config,
+            state: State::Follower,
+            busy: false,
+            appender: [0; 16],
+            counter: 0,
+            builder: FrameBuilder::default(),
+            batches: VecDeque::new(),
+            base: 0,
+            parts: Vec::new(),
+            waiting_bytes: 0,
+            waiting_since: None,
+            settled_at: None,
+            answers: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Begins to read the log, or reads on.
+    pub fn read_log(&mut self) {
+        match &mut self.state {
+            State::Follower => {
+                self.state = State::Reading(Rebuild::new(self.config.repeats_bytes_max));
+            }
+            State::Reading(rebuild) => rebuild.refresh(),
+            State::Claiming(..) | State::Owner(_) => {}
+        }
+    }
+
+    /// Forgets what was read.
+    pub fn stand_down(&mut self) {
+        if matches!(self.state, State::Reading(_)) {
+            self.state = State::Follower;
+        }
+    }
+
+    /// Where the log ends, once all of it is read.
+    #[must_use]
+    pub fn log_end(&self) -> Option<LogEnd> {
+        match &self.state {
+            State::Reading(rebuild) => rebuild.end(),
+            _ => None,
+        }
+    }
+
+    /// Claims the partition behind the frames that were read; `appender` was never used before. Does
+    /// nothing unless all is read.
+    pub fn claim(&mut self, now: Now, appender: [u8; 16]) {
+        let State::Reading(rebuild) = &mut self.state else { return };
+        let Some(end) = rebuild.end() else { return };
+        (self.appender, self.counter) = (appender, 1);
+        let id = FrameId { appender, counter: 1 };
+        let frame = claim(id, &self.config.gateway);
+        let flight = Flight::new(now.mono, end.epoch, end.last, id, frame);
+        let rebuild = std::mem::replace(rebuild, Rebuild::new(0));
+        self.state = State::Claiming(rebuild, flight);
+    }
+
+    /// D3: writes what waits, takes nothing more, then ends with [`Event::Released`].
+    pub fn release(&mut self) {
+        match &mut self.state {
+            State::Owner(owner) => owner.releasing = true,
+            _ => self.stand_down(),
+        }
+        self.released_if_idle();
+    }
+
+    /// The epoch and the sequence of the claim, while the partition is this appender's.
+    #[must_use]
+    pub fn owned(&self) -> Option<(Epoch, FrameSeq)> {
+        match &self.state {
+            State::Owner(owner) if !owner.releasing => Some((owner.epoch, owner.claim)),
+            _ => None,
+        }
+    }
+
+    /// Whether a claim is under way, or a release that has still to write something.
+    #[must_use]
+    pub const fn is_between(&self) -> bool {
+        match &self.state {
+            State::Claiming(..) => true,
+            State::Owner(owner) => owner.releasing,
+            _ => false,
+        }
+    }
+
+    /// The last frame that it knows of; 0 while it is nobody's.
+    #[must_use]
+    pub const fn last(&self) -> FrameSeq {
+        if let State::Owner(owner) = &self.state { owner.last } else { 0 }
+    }
+
+    /// Since when the frame under way has waited for its settlement.
+    #[must_use]
+    pub fn unsettled_since(&self) -> Option<Duration> {
+        match &self.state {
+            State::Owner(Owner { flight: Some((flight, _)), .. }) | State::Claiming(_, flight) => {
+                Some(flight.since)
+            }
+            _ => None,
+        }
+    }
+
+    /// What keeps it from its work, if something does.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        match &self.state {
+            State::Reading(rebuild) | State::Claiming(rebuild, _) => rebuild.problem.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Takes a batch: publishes of one lane, in order. It is answered as a whole.
+    pub fn push(&mut self, now: Now, origin: O, items: Vec<Publish>) {
+        let bytes: usize = items.iter().map(|item| item.events.as_bytes().len()).sum();
+        if self.owned().is_none() || self.waiting_bytes + bytes > WAITING_BYTES_MAX {
+            let outcomes = vec![Outcome::NotStored; items.len()];
+            let epoch = Epoch::FIRST;
+            self.answers.push(Answer { origin, epoch, items, outcomes });
+            return;
+        }
+        self.waiting_bytes += bytes;
+        if self.settled_at != Some(now.mono) {
+            self.waiting_since.get_or_insert(now.mono);
+        }
+        self.batches.push_back(Batch::new(origin, items, bytes));
+    }
+
+    /// What to ask of the journal now, and when to come again without an event.
+    pub fn poll(&mut self, now: Now) -> (Option<Op>, Option<Duration>) {
+        if self.busy {
+            return (None, None);
+        }
+        if let State::Owner(owner) = &mut self.state
+            && owner.flight.is_none()
+        {
+            if now.mono.saturating_sub(owner.kept) >= KEEP_EVERY {
+                owner.kept = now.mono;
+                owner.repeats.keep_within(now.wall);
+            }
+            if let Some(until) = self.lingers_until(now.mono) {
+                return (None, Some(until));
+            }
+            self.build(now);
+            self.released_if_idle();
+        }
+        let op = match &self.state {
+            State::Follower | State::Owner(Owner { flight: None, .. }) => return (None, None),
+            State::Reading(rebuild) => rebuild.op(now.mono),
+            State::Claiming(_, flight) | State::Owner(Owner { flight: Some((flight, _)), .. }) => {
+                flight.op(now.mono).map_err(Some)
+            }
+        };
+        match op {
+            Ok(op) => {
+                self.busy = true;
+                (Some(op), None)
+            }
+            Err(until) => (None, until),
+        }
+    }
+
+    /// Takes the journal's answer to the last [`Op`].
+    pub fn complete(&mut self, now: Now, result: OpResult) {
+        self.busy = false;
+        let flight = match &mut self.state {
+            State::Follower | State::Owner(Owner { flight: None, .. }) => return,
+            State::Reading(rebuild) => return rebuild.complete(now, result),
+            State::Claiming(_, flight) | State::Owner(Owner { flight: Some((flight, _)), .. }) => {
+                flight
+            }
+        };
+        let settled = match result {
+            OpResult::Appended(result) => flight.appended(now.mono, result),
+            OpResult::Found(result) => flight.found(now.mono, result),
+            OpResult::Opened(_) | OpResult::Read(_) => None,
+        };
+        if let Some(settled) = settled {
+            if matches!(self.state, State::Claiming(..)) {
+                self.claim_settled(now, &settled);
+            } else {
+                self.frame_settled(now, &settled);
+            }
+        }
+    }
+
+    /// Batches that are answered.
+    pub fn answers(&mut self) -> std::vec::Drain<'_, Answer<O>> {
+        self.answers.drain(..)
+    }
+
+    /// What has happened.
+    pub fn events(&mut self) -> std::vec::Drain<'_, Event> {
+        self.events.drain(..)
+    }
+
+    fn claim_settled(&mut self, now: Now, settled: &Settled) {
+        let State::Claiming(rebuild, flight) = std::mem::replace(&mut self.state, State::Follower)
+        else {
+            return;
+        };
+        if *settled == Settled::Stored {
+            let (epoch, claim) = (flight.epoch, flight.expected + 1);
+            self.state = State::Owner(Owner {
+                epoch,
+                claim,
+                last: claim,
+                repeats: rebuild.repeats,
+                flight: None,
+                kept: now.mono,
+                releasing: false,
+            });
+            self.events.push(Event::Claimed { epoch, claim });
+            return;
+        }
+        // D3: after a refused claim only the new frames are read.
+        let mut rebuild = rebuild;
+        rebuild.refresh();
+        self.state = State::Reading(rebuild);
+        self.events.push(Event::ClaimRefused);
+    }
+
+    fn frame_settled(&mut self, now: Now, settled: &Settled) {
+        let State::Owner(owner) = &mut self.state else { return };
+        let Some((flight, size)) = owner.flight.take() else { return };
+        match settled {
+            Settled::Stored => {
+                owner.last = flight.expected + 1;
+                let took = now.mono.saturating_sub(flight.since);
+                let uncertain = flight.is_uncertain();
+                let FrameSize { events, bytes } = size;
+                self.events.push(Event::Written { events, bytes, took, uncertain });
+                self.settled_at = Some(now.mono);
+                self.stored(now);
+                self.waiting_since = None;
+            }
+            Settled::Refused(error) => {
+                let after = Duration::from_secs(1);
+                let text = format!("the events were not stored: {error}");
+                let refusal = Refusal::new(ErrorCode::JournalUnavailable, text).retry_after(after);
+                let refused = Outcome::Refused(refusal);
+                self.fail(&refused, &refused);
+                self.released_if_idle();
+            }
+            // A2: another's frame stands where mine should: mine will never be stored.
+            Settled::Fenced => self.fenced(&Outcome::NotStored),
+            Settled::FencedUnknown => self.fenced(&Outcome::Unknown),
+        }
+    }
+
+    /// The table moves here and nowhere else (A4), with the frame's answers.
+    fn stored(&mut self, now: Now) {
+        let State::Owner(owner) = &mut self.state else { return };
+        for part in self.parts.drain(..) {
+            let offset = Offset::new(owner.last, part.index);
+            owner.repeats.settle(part.slot, part.seq, u32::from(part.count), offset, now.wall);
+            let at = usize::try_from(part.batch - self.base).unwrap_or(usize::MAX);
+            if let Some(batch) = self.batches.get_mut(at) {
+                batch.stored(&part, offset);
+            }
+        }
+        self.answer_finished();
+    }
+
+    fn fenced(&mut self, in_flight: &Outcome) {
+        self.fail(in_flight, &Outcome::NotStored);
+        self.state = State::Follower;
+        self.events.push(Event::Fenced);
+    }
+
+    /// Ends all that is in the frame under way with `in_flight` and all that waits behind it with
+    /// `waiting`: nothing of a connection is taken after something of it was not.
+    fn fail(&mut self, in_flight: &Outcome, waiting: &Outcome) {
+        for part in self.parts.drain(..) {
+            if let State::Owner(owner) = &mut self.state {
+                owner.repeats.release(part.slot);
+            }
+            let at = usize::try_from(part.batch - self.base).unwrap_or(usize::MAX);
+            if let Some(batch) = self.batches.get_mut(at) {
+                batch.finish(part.item, in_flight.clone());
+            }
+        }
+        for batch in &mut self.batches {
+            batch.finish_all(waiting);
+        }
+        self.answer_finished();
+    }
+
+    fn answer_finished(&mut self) {
+        let epoch = match &self.state {
+            State::Owner(owner) => owner.epoch,
+            _ => Epoch::FIRST,
+        };
+        for batch in &mut self.batches {
+            let Some((origin, items, outcomes)) = batch.take_finished() else { continue };
+            self.waiting_bytes -= batch.bytes;
+            self.answers.push(Answer { origin, epoch, items, outcomes });
+        }
+        while self.batches.front().is_some_and(Batch::is_answered) {
+            self.batches.pop_front();
+            self.base += 1;
+        }
+        if self.batches.is_empty() {
+            self.waiting_since = None;
+        }
+    }
+
+    /// Judges what waits and puts it into the next frame, until that is full.
+    fn build(&mut self, now: Now) {
+        let State::Owner(owner) = &mut self.state else { return };
+        let mut duplicates = 0;
+        for (batch, number) in self.batches.iter_mut().zip(self.base..) {
+            let mut frame = batch::Filling {
+                repeats: &mut owner.repeats,
+                builder: &mut self.builder,
+                parts: &mut self.parts,
+                batch: number,
+                wall: now.wall,
+                duplicates: 0,
+            };
+            let full = batch.fill(&mut frame);
+            duplicates += frame.duplicates;
+            if full {
+                break;
+            }
+        }
+        if duplicates > 0 {
+            self.events.push(Event::Duplicates(duplicates));
+        }
+        if !self.builder.is_empty() {
+            self.counter += 1;
+            let id = FrameId { appender: self.appender, counter: self.counter };
+            let events = self.builder.len();
+            let bytes = self.builder.finish(id);
+            let size = FrameSize { events, bytes: bytes.len() };
+            let flight = Flight::new(now.mono, owner.epoch, owner.last, id, bytes);
+            owner.flight = Some((flight, size));
+        }
+        self.answer_finished();
+    }
+
+    fn lingers_until(&self, now: Duration) -> Option<Duration> {
+        let until = self.waiting_since? + self.config.linger;
+        let few = || {
+            let waiting = self.batches.iter().flat_map(Batch::waiting);
+            waiting.map(|item| item.events.len()).sum::<usize>() < LINGER_EVENTS
+        };
+        (now < until && few()).then_some(until)
+    }
+
+    fn released_if_idle(&mut self) {
+        if let State::Owner(Owner { releasing: true, flight: None, .. }) = &self.state
+            && self.batches.is_empty()
+        {
+            self.state = State::Follower;
+            self.events.push(Event::Released);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

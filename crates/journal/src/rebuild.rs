@@ -1,0 +1,272 @@
+//! Reading a partition's log before a claim: the table of producers is rebuilt from the frames since the
+//! horizon, and the end of the log says who wrote last.
+
+use crate::flight::{Found, Op, OpResult};
+use crate::port::{StoredFrame, Tip};
+use crate::publish::{Now, ProducerKey};
+use crate::repeats::{HORIZON, Repeats};
+use std::time::Duration;
+use stormwire_core::{Epoch, FrameSeq, Offset, Timestamp};
+use stormwire_wire::frame::{Body, Frame, FrameError};
+
+const RETRY: Duration = Duration::from_millis(100);
+/// Below this many frames a search for the horizon costs more than it saves.
+const SEARCH_MIN: u64 = 64;
+
+/// The end of the log, as read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnd {
+    /// The log's incarnation.
+    pub epoch: Epoch,
+    /// The last frame; 0 if there is none.
+    pub last: FrameSeq,
+    /// When it was written, if it was there to be read.
+    pub written: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Ask where the log stands.
+    Open,
+    /// Find the first frame since the horizon, between `low` (older) and `high` (not older).
+    Search { low: FrameSeq, high: FrameSeq },
+    /// Read on.
+    Read,
+    /// The frame that is due was not among those read: is it there?
+    Missing,
+    /// All is read.
+    Done,
+    /// A frame of a newer version: this process may not write behind it.
+    Newer,
+}
+
+/// The reading of one log.
+#[derive(Debug)]
+pub(crate) struct Rebuild {
+    step: Step,
+    epoch: Epoch,
+    /// The next frame to read; 0 before the log was opened.
+    next: FrameSeq,
+    last: FrameSeq,
+    cutoff: Timestamp,
+    written: Option<Timestamp>,
+    /// Set when frames were passed over: the next one that is read begins what is covered.
+    passed_over: bool,
+    not_before: Duration,
+    bytes_max: usize,
+    pub(crate) repeats: Repeats,
+    pub(crate) problem: Option<String>,
+}
+
+impl Rebuild {
+    pub(crate) const fn new(bytes_max: usize) -> Self {
+        Self {
+            step: Step::Open,
+            epoch: Epoch::FIRST,
+            next: 0,
+            last: 0,
+            cutoff: Timestamp(i64::MIN),
+            written: None,
+            passed_over: false,
+            not_before: Duration::ZERO,
+            bytes_max,
+            repeats: Repeats::new(Timestamp(i64::MIN), bytes_max),
+            problem: None,
+        }
+    }
+
+    /// D3: reads on from where it stands; nothing is read twice.
+    pub(crate) const fn refresh(&mut self) {
+        if matches!(self.step, Step::Done) {
+            self.step = Step::Open;
+        }
+    }
+
+    /// The end of the log, once all of it is read.
+    pub(crate) fn end(&self) -> Option<LogEnd> {
+        let end = LogEnd { epoch: self.epoch, last: self.last, written: self.written };
+        (self.step == Step::Done).then_some(end)
+    }
+
+    pub(crate) fn op(&self, now: Duration) -> Result<Op, Option<Duration>> {
+        if matches!(self.step, Step::Done | Step::Newer) {
+            return Err(None);
+        }
+        if now < self.not_before {
+            return Err(Some(self.not_before));
+        }
+        Ok(match self.step {
+            Step::Open | Step::Done | Step::Newer => Op::Open,
+            Step::Search { low, high } => {
+                Op::Find { epoch: self.epoch, seq: low + (high - low) / 2 }
+            }
+            Step::Read => Op::Read { epoch: self.epoch, from: self.next },
+            Step::Missing => Op::Find { epoch: self.epoch, seq: self.next },
+        })
+    }
+
+    pub(crate) fn complete(&mut self, now: Now, result: OpResult) {
+        let error = match result {
+            OpResult::Opened(Ok(tip)) => return self.opened(now, tip),
+            OpResult::Read(Ok(frames)) => return self.read(now, frames),
+            OpResult::Found(Ok(found)) => return self.found(now, found),
+            OpResult::Opened(Err(error))
+            | OpResult::Read(Err(error))
+            | OpResult::Found(Err(error)) => error.to_string(),
+            OpResult::Appended(_) => "an append while reading".to_owned(),
+        };
+        self.problem = Some(error);
+        self.not_before = now.mono + RETRY;
+    }
+
+    fn opened(&mut self, now: Now, tip: Tip) {
+        self.problem = None;
+        let gone_back = self.next > 0 && tip.last + 1 < self.next;
+        if self.next == 0 || tip.epoch != self.epoch || gone_back {
+            *self = Self::new(self.bytes_max);
+            self.begin(now, tip);
+        } else {
+            self.last = tip.last;
+            self.step = if self.next > tip.last { Step::Done } else { Step::Read };
+        }
+    }
+
+    fn begin(&mut self, now: Now, tip: Tip) {
+        let horizon = i64::try_from(HORIZON.as_millis()).unwrap_or(i64::MAX);
+        self.epoch = tip.epoch;
+        self.last = tip.last;
+        self.cutoff = Timestamp(now.wall.0 - horizon);
+        self.next = tip.first.max(1);
+        if tip.first > 1 {
+            // B3: what was trimmed is not covered; the first frame read says since when.
+            self.passed_over = true;
+        }
+        self.step = if tip.last < self.next {
+            self.raise_if_passed_over(now.wall);
+            Step::Done
+        } else if tip.last - self.next >= SEARCH_MIN {
+            Step::Search { low: self.next, high: tip.last }
+        } else {
+            Step::Read
+        };
+    }
+
+    /// Halves the part of the log in which the horizon lies. A frame that is not there counts as younger,
+    /// so that at worst too much is read.
+    fn search(&mut self, low: FrameSeq, high: FrameSeq, found: Found) {
+        let middle = low + (high - low) / 2;
+        let older = match &found {
+            Found::Frame(frame) => frame.ts < self.cutoff,
+            Found::Absent(tip) => tip.first > middle,
+        };
+        let (low, high) = if older { (middle + 1, high) } else { (low, middle) };
+        if low < high {
+            self.step = Step::Search { low, high };
+            return;
+        }
+        if low > self.next {
+            // B3: every frame before this one is older than the cutoff.
+            self.passed_over = false;
+            self.repeats.raise_horizon(self.cutoff);
+        }
+        self.next = low;
+        self.step = Step::Read;
+    }
+
+    fn read(&mut self, now: Now, frames: Vec<StoredFrame>) {
+        for frame in frames {
+            if frame.seq < self.next {
+                continue;
+            }
+            if frame.seq > self.next {
+                self.step = Step::Missing;
+                return;
+            }
+            if !self.take(&frame) {
+                return;
+            }
+        }
+        if self.next > self.last {
+            self.repeats.keep_within(now.wall);
+            self.step = Step::Done;
+        } else if self.step == Step::Read {
+            // Nothing came, or not all: whoever answered may be behind, so the next frame is asked for.
+            self.step = Step::Missing;
+        }
+    }
+
+    fn found(&mut self, now: Now, found: Found) {
+        if let Step::Search { low, high } = self.step {
+            return self.search(low, high, found);
+        }
+        match found {
+            Found::Frame(frame) => {
+                self.step = Step::Read;
+                if frame.seq != self.next || !self.take(&frame) {
+                    return;
+                }
+            }
+            Found::Absent(tip) if tip.first > self.next => {
+                self.passed_over = true;
+                self.next = tip.first;
+            }
+            // A hole, by the state of the one who may write the log: what stood there is lost.
+            Found::Absent(tip) if tip.last > self.next => self.next += 1,
+            Found::Absent(tip) => {
+                self.last = tip.last;
+                self.step = Step::Open;
+                self.not_before = now.mono + RETRY;
+                return;
+            }
+        }
+        self.step = Step::Read;
+        if self.next > self.last {
+            self.raise_if_passed_over(now.wall);
+            self.step = Step::Done;
+        }
+    }
+
+    fn raise_if_passed_over(&mut self, to: Timestamp) {
+        if std::mem::take(&mut self.passed_over) {
+            self.repeats.raise_horizon(to);
+        }
+    }
+
+    /// Takes the frame that is due; `false` if it may not be passed.
+    fn take(&mut self, stored: &StoredFrame) -> bool {
+        self.raise_if_passed_over(stored.ts);
+        self.written = Some(stored.ts);
+        match Frame::decode(&stored.bytes) {
+            Ok(frame) => replay(&mut self.repeats, stored, &frame),
+            Err(error @ FrameError::NewerVersion(_)) => {
+                // A reader that meets a newer version stops; it never skips.
+                self.problem = Some(format!("frame {}: {error}", stored.seq));
+                self.step = Step::Newer;
+                return false;
+            }
+            Err(error) => {
+                tracing::error!(seq = stored.seq, %error, "a frame of the journal cannot be read");
+            }
+        }
+        self.next = stored.seq + 1;
+        true
+    }
+}
+
+fn replay(repeats: &mut Repeats, stored: &StoredFrame, frame: &Frame) {
+    let Body::Events(events) = &frame.body else { return };
+    let mut known: Option<(&str, &str, ProducerKey)> = None;
+    for run in events.runs() {
+        let Some(producer) = run.producer else { continue };
+        let key = match known {
+            Some((user, name, key)) if user == run.user && name == producer => key,
+            _ => ProducerKey::of(run.user, producer),
+        };
+        known = Some((run.user, producer, key));
+        let offset = Offset::new(stored.seq, run.first);
+        repeats.replay(key, run.seq, u32::from(run.count), offset, stored.ts);
+    }
+}
+
+#[cfg(test)]
+mod tests;
