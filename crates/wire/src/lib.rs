@@ -4,5 +4,7 @@
 //! frame's own encoding ([`frame::EncodedEvents`]): it is checked and copied once at the edge and
 //! copied once more into a frame, and nobody parses it in between.
 
+pub mod body;
 pub mod frame;
+pub mod problem;
 pub mod protocol;

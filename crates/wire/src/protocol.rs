@@ -9,9 +9,9 @@
 //! What a subscriber sees goes the other way without a tree as well: [`EventsEncoder`] writes each
 //! event once per codec, and the bytes are shared by everybody who reads that channel.
 
-mod bounds;
+pub(crate) mod bounds;
 mod cursor;
-mod encode;
+pub(crate) mod encode;
 mod events;
 pub mod json;
 mod operations;

@@ -16,7 +16,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 }
 
 /// Whole milliseconds, rounded up: who waits this long has waited long enough.
-fn millis_up(duration: Duration) -> u64 {
+pub(crate) fn millis_up(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 

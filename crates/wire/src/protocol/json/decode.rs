@@ -78,7 +78,7 @@ impl<'a, 'b> Requests<'a, 'b> {
     fn advance(&mut self) -> Result<bool, Refusal> {
         let bytes = self.scanner.len();
         let found = match self.state {
-            State::Done => false,
+            State::Done => return Ok(false),
             State::Start if bytes > self.limits.message_bytes => {
                 return Err(message_too_large(bytes, self.limits.message_bytes));
             }
@@ -89,7 +89,7 @@ impl<'a, 'b> Requests<'a, 'b> {
             State::Start => true,
             State::InArray => self.scanner.more(b']').map_err(super::malformed)?,
         };
-        if !found && self.state != State::Done {
+        if !found {
             self.state = State::Done;
             self.scanner.end().map_err(super::malformed)?;
         }

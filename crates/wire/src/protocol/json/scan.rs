@@ -299,6 +299,3 @@ fn unescape_unicode(text: &str) -> Option<(char, usize)> {
     let c = char::decode_utf16(units.into_iter().take(len)).next()?.ok()?;
     Some((c, 6 * len))
 }
-
-#[cfg(test)]
-mod tests;
