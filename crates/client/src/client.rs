@@ -1,0 +1,308 @@
+//! The handle that a program holds.
+
+use crate::actor::Actor;
+use crate::event::{self, NewEvent};
+use crate::follow::Told;
+use crate::session::{Answer, Command, Outbound};
+use crate::{ClientConfig, ClientError, Delivery, End, History};
+use futures::Stream;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use stormwire_core::{Channel, Epoch, Offset, Position, Timestamp};
+use stormwire_wire::frame::EncodedEvents;
+use stormwire_wire::protocol::{
+    self, EVENTS_PER_PUBLISH_MAX, MESSAGE_BYTES_MAX, Operation, Page, Since,
+};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Commands on their way to the client's task.
+const COMMANDS: usize = 1024;
+
+/// Most bytes of one publish: what the server takes, less what base64 and field names add.
+const PUBLISH_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 2;
+
+/// A durable publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// The journal's incarnation.
+    pub epoch: Epoch,
+    /// Where the first event is.
+    pub first: Offset,
+    /// Where the last event is.
+    pub last: Offset,
+    /// Whether an earlier attempt, whose answer was lost, had stored them.
+    pub duplicate: bool,
+}
+
+impl From<protocol::Published> for Published {
+    fn from(message: protocol::Published) -> Self {
+        let protocol::Published { epoch, first, last, duplicate, .. } = message;
+        Self { epoch, first, last, duplicate }
+    }
+}
+
+/// A connection to a Stormwire cluster that mends itself. Cheap to clone; clones share the connection.
+///
+/// When the last handle (subscriptions count as handles) is dropped, what was sent is still brought to
+/// its end as long as the runtime lives.
+#[derive(Debug, Clone)]
+pub struct Client {
+    commands: mpsc::Sender<Command>,
+    room: Arc<Semaphore>,
+    room_max: u32,
+    producer: Arc<str>,
+    subscription_queue: usize,
+}
+
+impl Client {
+    /// Connects. Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ClientError::Ended`]: a configuration that cannot work, a token that is refused, or no server
+    /// within [`ClientConfig::connect_within`].
+    pub async fn connect(config: ClientConfig) -> Result<Self, ClientError> {
+        let producer: Arc<str> = match &config.producer {
+            Some(producer) => producer.as_str().into(),
+            None => uuid::Uuid::new_v4().simple().to_string().into(),
+        };
+        protocol::check_producer(&producer)
+            .map_err(|refusal| ClientError::Invalid(refusal.to_string()))?;
+        let room_max = u32::try_from(config.queue_bytes.max(1)).unwrap_or(u32::MAX);
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let (first, is_connected) = oneshot::channel();
+        let client = Self {
+            commands,
+            room: Arc::new(Semaphore::new(room_max as usize)),
+            room_max,
+            producer: Arc::clone(&producer),
+            subscription_queue: config.subscription_queue.max(1),
+        };
+        let actor = Actor::new(config, producer, inbox, first).map_err(ClientError::Ended)?;
+        tokio::spawn(actor.run());
+        match is_connected.await {
+            Ok(Ok(())) => Ok(client),
+            Ok(Err(end)) => Err(ClientError::Ended(end)),
+            Err(_) => Err(ClientError::Ended(End::Closed)),
+        }
+    }
+
+    /// The producer id of this client's publishes.
+    #[must_use]
+    pub fn producer(&self) -> &str {
+        &self.producer
+    }
+
+    /// Publishes events on one channel and waits until they are durable. What is refused for now, and
+    /// what was lost with a connection, is sent again; no event is stored twice.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] and [`ClientError::Unknown`] most of all.
+    pub async fn publish(
+        &self,
+        channel: &Channel,
+        events: &[NewEvent],
+    ) -> Result<Published, ClientError> {
+        self.send(channel, events).await?.await
+    }
+
+    /// Puts a publish into the queue, waiting while that is full, and gives back its receipt to be
+    /// awaited. Publishes go out in the order in which this function was called, many at once.
+    ///
+    /// # Errors
+    /// [`ClientError::Invalid`] for events that the protocol does not carry, [`ClientError::Ended`].
+    pub async fn send(
+        &self,
+        channel: &Channel,
+        events: &[NewEvent],
+    ) -> Result<Receipt, ClientError> {
+        self.send_encoded(channel, event::encode(events)?).await
+    }
+
+    /// As [`Client::send`], with events that are encoded already.
+    ///
+    /// # Errors
+    /// As [`Client::send`].
+    pub async fn send_encoded(
+        &self,
+        channel: &Channel,
+        events: EncodedEvents,
+    ) -> Result<Receipt, ClientError> {
+        if events.is_empty() || events.len() > EVENTS_PER_PUBLISH_MAX {
+            let found = events.len();
+            return Err(ClientError::Invalid(format!(
+                "a publish has 1 to {EVENTS_PER_PUBLISH_MAX} events, this one has {found}"
+            )));
+        }
+        let bytes = events.as_bytes().len();
+        if bytes > PUBLISH_BYTES_MAX {
+            return Err(ClientError::Invalid(format!(
+                "a publish has at most {PUBLISH_BYTES_MAX} bytes, this one has {bytes}: split it"
+            )));
+        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes.min(self.room_max)).await;
+        let room = room.map_err(|_| ClientError::Ended(End::Closed))?;
+        let (reply, answer) = oneshot::channel();
+        let receipt = protocol::Receipt::Journal;
+        let outbound = Outbound { channel: channel.clone(), receipt, events, reply, room };
+        self.command(Command::Publish(outbound)).await?;
+        Ok(Receipt(answer))
+    }
+
+    /// Follows a channel: from now on, or since a position, a time, or the last so many events. It goes
+    /// on over reconnects without a loss, a repeat, or an event out of order; what can not be given any
+    /// more is told as [`Delivery::Gap`].
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`], [`ClientError::AlreadySubscribed`], [`ClientError::Ended`].
+    pub async fn subscribe(
+        &self,
+        channel: &Channel,
+        since: Option<Since>,
+    ) -> Result<Subscription, ClientError> {
+        let (sink, reader) = mpsc::channel(self.subscription_queue);
+        let (opened, is_open) = oneshot::channel();
+        let channel = channel.clone();
+        self.command(Command::Subscribe { channel: channel.clone(), since, sink, opened }).await?;
+        // Made before the answer, so that a caller who stops waiting unsubscribes.
+        let mut subscription =
+            Subscription { channel, reader, commands: Some(self.commands.clone()) };
+        match is_open.await {
+            Ok(Ok(())) => Ok(subscription),
+            refused => {
+                subscription.commands = None;
+                refused.unwrap_or(Ok(())).and(Err(ClientError::Ended(End::Closed)))
+            }
+        }
+    }
+
+    /// A page of a channel's past, ascending: the newest events, or those beside a position.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`], [`ClientError::Deadline`], [`ClientError::Ended`].
+    pub async fn history(
+        &self,
+        channel: &Channel,
+        page: Page,
+        limit: u32,
+    ) -> Result<History, ClientError> {
+        let op = Operation::History(protocol::History { channel: channel.clone(), page, limit });
+        match self.ask(op).await? {
+            Answer::History(history) => Ok(history),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// All events of a channel after `position`, page by page.
+    ///
+    /// # Errors
+    /// As [`Client::history`].
+    pub async fn history_after(
+        &self,
+        channel: &Channel,
+        position: Position,
+        limit: u32,
+    ) -> Result<History, ClientError> {
+        self.history(channel, Page::After(position), limit).await
+    }
+
+    /// Asks the server for its time.
+    ///
+    /// # Errors
+    /// [`ClientError::Deadline`], [`ClientError::Ended`].
+    pub async fn ping(&self) -> Result<Timestamp, ClientError> {
+        match self.ask(Operation::Ping).await? {
+            Answer::Pong(server_time) => Ok(server_time),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Gives the server a fresh token now; says for how long it holds. A provider's token is refreshed
+    /// without this.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`], [`ClientError::Deadline`], [`ClientError::Ended`].
+    pub async fn refresh(&self, token: &str) -> Result<Duration, ClientError> {
+        match self.ask(Operation::Refresh(token.into())).await? {
+            Answer::Refreshed(expires_in) => Ok(expires_in),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Waits until everything sent has its answer, then closes the connection for all clones.
+    pub async fn close(self) {
+        let (done, is_done) = oneshot::channel();
+        if self.command(Command::Close(done)).await.is_ok() {
+            let _ = is_done.await;
+        }
+    }
+
+    async fn ask(&self, op: Operation<'static>) -> Result<Answer, ClientError> {
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Ask { op, reply }).await?;
+        answer.await.unwrap_or(Err(ClientError::Ended(End::Closed)))
+    }
+
+    async fn command(&self, command: Command) -> Result<(), ClientError> {
+        self.commands.send(command).await.map_err(|_| ClientError::Ended(End::Closed))
+    }
+}
+
+fn unexpected(answer: &Answer) -> ClientError {
+    ClientError::Invalid(format!("the server answered something else: {answer:?}"))
+}
+
+/// The answer to a publish, some time later. Dropping it changes nothing about the publish.
+#[derive(Debug)]
+#[must_use = "a publish is durable only when its receipt says so"]
+pub struct Receipt(oneshot::Receiver<Result<Published, ClientError>>);
+
+impl Future for Receipt {
+    type Output = Result<Published, ClientError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.0).poll(context));
+        Poll::Ready(answer.unwrap_or(Err(ClientError::Ended(End::Closed))))
+    }
+}
+
+/// The events of one channel, as a stream. Dropping it unsubscribes.
+#[derive(Debug)]
+pub struct Subscription {
+    channel: Channel,
+    reader: mpsc::Receiver<Told>,
+    /// None when there is nothing to unsubscribe from.
+    commands: Option<mpsc::Sender<Command>>,
+}
+
+impl Subscription {
+    /// The channel.
+    #[must_use]
+    pub const fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// The next delivery; an error is the last one, `None` the end after [`Client::close`].
+    pub async fn next(&mut self) -> Option<Result<Delivery, ClientError>> {
+        self.reader.recv().await
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Result<Delivery, ClientError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.reader.poll_recv(context)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if let Some(commands) = &self.commands {
+            // Where the queue of commands is full, the next delivery finds the reader gone.
+            let _ = commands.try_send(Command::Unsubscribe(self.channel.clone()));
+        }
+    }
+}
