@@ -26,8 +26,8 @@ pub mod redis;
 pub use binaries::{NATS_VERSION, Program, workspace_root};
 pub use place::Folder;
 pub use ports::Port;
-pub use server::{Server, StartError};
-pub use wait::{wait_for, wait_until};
+pub use server::{Launch, Server, StartError};
+pub use wait::{http_ok, wait_for, wait_until};
 
 use std::io::Write as _;
 

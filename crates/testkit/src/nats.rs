@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 /// How long an election of a cluster's leader may take on a busy machine.
@@ -82,16 +82,11 @@ impl NatsServer {
         };
         let file = folder.path().join("nats.conf");
         std::fs::write(&file, configuration(options, name, &folder, &ports, routes))?;
+        let launch = Launch::new(name, program, folder.path());
         let server = Server::new(Launch {
-            name: name.to_owned(),
-            program,
-            arguments: vec!["--config".to_owned(), file.display().to_string()],
-            environment: Vec::new(),
-            folder: folder.path().to_path_buf(),
-            user: None,
             stop: libc::SIGKILL,
-            #[cfg(feature = "containers")]
             image: Some("nats:2.15.1"),
+            ..launch.arguments(["--config".to_owned(), file.display().to_string()])
         });
         Ok(Self { server, ports, alone: routes.is_none(), _folder: folder })
     }
@@ -229,7 +224,7 @@ fn configuration(
     let sync = if options.sync_always { "always" } else { "2m" };
     let mut text = format!(
         "server_name: {name}\nlisten: \"127.0.0.1:{}\"\nhttp: \"127.0.0.1:{}\"\n\
-         jetstream {{\n  store_dir: \"{}\"\n  sync_interval: {sync}\n  max_file_store: 1TB\n}}\n",
+         jetstream {{\n  store_dir: \"{}\"\n  sync_interval: \"{sync}\"\n  max_file_store: 1TB\n}}\n",
         ports.client.number(),
         ports.monitor.number(),
         folder.path().join("data").display(),
@@ -253,11 +248,7 @@ async fn greets(port: u16) -> bool {
 }
 
 async fn is_healthy(port: u16) -> bool {
-    let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)).await else { return false };
-    let mut answer = Vec::new();
-    socket.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.is_ok()
-        && socket.read_to_end(&mut answer).await.is_ok()
-        && answer.starts_with(b"HTTP/1.0 200")
+    crate::http_ok(port, "/healthz").await
 }
 
 #[cfg(test)]

@@ -115,20 +115,17 @@ impl PostgresServer {
         for setting in SETTINGS.iter().map(|s| (*s).to_owned()).chain(options.settings.clone()) {
             arguments.extend(["-c".to_owned(), setting]);
         }
+        let launch = Launch::new("postgres", program, folder.path())
+            .arguments(arguments)
+            .variable("PGDATA", data.display().to_string())
+            .variable("POSTGRES_HOST_AUTH_METHOD", "trust");
         let server = Server::new(Launch {
-            name: "postgres".to_owned(),
-            program,
-            arguments,
-            environment: vec![
-                ("PGDATA".to_owned(), data.display().to_string()),
-                ("POSTGRES_HOST_AUTH_METHOD".to_owned(), "trust".to_owned()),
-            ],
-            folder: folder.path().to_path_buf(),
             user,
             // Ends at once, and gives its shared memory back, which a kill does not.
             stop: libc::SIGQUIT,
-            #[cfg(feature = "containers")]
+            at_death: libc::SIGQUIT,
             image: Some("postgres:17"),
+            ..launch
         });
         let postgres = Self { server, port, _folder: folder };
         postgres.launch().await?;

@@ -54,15 +54,26 @@ fn ends_with_this_process(command: &mut Command, signal: i32) {
 #[cfg(not(target_os = "linux"))]
 fn ends_with_this_process(_command: &mut Command, _signal: i32) {}
 
-/// Sends a signal to a process and to all that descend from it, the parent first.
-pub(crate) fn signal_tree(pid: u32, signal: i32) {
-    let mut waiting = vec![pid];
-    while let Some(pid) = waiting.pop() {
-        // Asked before the signal: an ended process has no children to name.
-        let children = children(pid);
-        signal_one(pid, signal);
-        waiting.extend(children);
+/// Sends a signal to a process and to all that descend from it, the parent first; returns them all.
+pub(crate) fn signal_tree(pid: u32, signal: i32) -> Vec<u32> {
+    let mut tree = vec![pid];
+    let mut next = 0;
+    while let Some(pid) = tree.get(next).copied() {
+        // A stopped process starts no more children, and an ended one has none to name.
+        signal_one(pid, libc::SIGSTOP);
+        tree.extend(children(pid));
+        next += 1;
     }
+    for pid in &tree {
+        signal_one(*pid, signal);
+    }
+    tree
+}
+
+/// Whether a process runs or is paused; one that has ended and was not waited for does not.
+pub(crate) fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.contains(") Z ") && !stat.contains(") X "))
 }
 
 /// Sends a signal to one process; one that has ended meanwhile is no matter.
@@ -97,11 +108,10 @@ mod tests {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let grandchild: u32 = line.trim().parse().unwrap();
         assert_eq!(children(child.id()), [grandchild]);
-        signal_tree(child.id(), libc::SIGKILL);
+        assert!(is_alive(grandchild));
+        assert_eq!(signal_tree(child.id(), libc::SIGKILL), [child.id(), grandchild]);
         child.wait().unwrap();
-        // Its parent is gone, so whoever adopted it reaps it: gone or a zombie, but not asleep.
-        let state = || std::fs::read_to_string(format!("/proc/{grandchild}/stat"));
-        while state().is_ok_and(|stat| stat.contains(") S ")) {
+        while is_alive(grandchild) {
             std::thread::yield_now();
         }
     }

@@ -60,17 +60,9 @@ impl Redis {
             "--daemonize",
             "no",
         ];
-        let server = Server::new(Launch {
-            name: "redis".to_owned(),
-            program,
-            arguments: arguments.map(str::to_owned).to_vec(),
-            environment: Vec::new(),
-            folder: folder.path().to_path_buf(),
-            user: None,
-            stop: libc::SIGKILL,
-            #[cfg(feature = "containers")]
-            image: Some("redis:7.4"),
-        });
+        let launch = Launch::new("redis", program, folder.path()).arguments(arguments);
+        let server =
+            Server::new(Launch { stop: libc::SIGKILL, image: Some("redis:7.4"), ..launch });
         let redis = Self { server, port, _folder: folder };
         redis.launch().await?;
         Ok(redis)

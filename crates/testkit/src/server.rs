@@ -58,21 +58,56 @@ pub(crate) fn locate(program: Program) -> Result<PathBuf, StartError> {
 
 /// How to start a server, again and again.
 #[derive(Debug, Clone)]
-pub(crate) struct Launch {
+pub struct Launch {
     /// Stands in messages and names the log file.
-    pub(crate) name: String,
-    pub(crate) program: PathBuf,
-    pub(crate) arguments: Vec<String>,
-    pub(crate) environment: Vec<(String, String)>,
+    pub name: String,
+    /// What to run.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Variables that it gets beside those of this process.
+    pub environment: Vec<(String, String)>,
     /// Where it works and where its log lies.
-    pub(crate) folder: PathBuf,
+    pub folder: PathBuf,
     /// User and group to run as, where this process may change them.
-    pub(crate) user: Option<(u32, u32)>,
-    /// The signal that ends it at once and cleanly enough to leave nothing behind.
-    pub(crate) stop: i32,
+    pub user: Option<(u32, u32)>,
+    /// The signal that asks it to end.
+    pub stop: i32,
+    /// The signal that it gets when this process dies.
+    pub at_death: i32,
     /// The image that does the same, `name:tag`.
-    #[cfg(feature = "containers")]
-    pub(crate) image: Option<&'static str>,
+    pub image: Option<&'static str>,
+}
+
+impl Launch {
+    /// Runs `program` without arguments in `folder`; asked to end by SIGTERM.
+    pub fn new(name: &str, program: impl Into<PathBuf>, folder: &Path) -> Self {
+        Self {
+            name: name.to_owned(),
+            program: program.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            folder: folder.to_path_buf(),
+            user: None,
+            stop: libc::SIGTERM,
+            at_death: libc::SIGKILL,
+            image: None,
+        }
+    }
+
+    /// With these arguments.
+    #[must_use]
+    pub fn arguments<A: Into<String>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments = arguments.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// With this variable in its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
 }
 
 #[derive(Debug)]
@@ -92,12 +127,15 @@ pub struct Server {
 
 impl Server {
     /// Makes the handle; nothing runs yet.
-    pub(crate) fn new(launch: Launch) -> Self {
+    pub fn new(launch: Launch) -> Self {
         Self { launch, running: Mutex::new(Running::Not) }
     }
 
     /// Starts the process and waits until `ready` says yes.
-    pub(crate) async fn start<F, W>(&self, mut ready: F) -> Result<(), StartError>
+    ///
+    /// # Errors
+    /// It can't be started, ends, or is not ready within a minute.
+    pub async fn start<F, W>(&self, mut ready: F) -> Result<(), StartError>
     where
         F: FnMut() -> W,
         W: Future<Output = bool>,
@@ -125,7 +163,7 @@ impl Server {
             *self.running.lock() = Running::Container(container);
             return Ok(());
         }
-        let child = process::spawn(self.command()?, self.launch.stop)?;
+        let child = process::spawn(self.command()?, self.launch.at_death)?;
         *self.running.lock() = Running::Process(child);
         Ok(())
     }
@@ -195,7 +233,7 @@ impl Server {
 
     async fn signal(&self, signal: i32) {
         match self.pid() {
-            Some(pid) => process::signal_tree(pid, signal),
+            Some(pid) => drop(process::signal_tree(pid, signal)),
             None => self.signal_container(signal == libc::SIGSTOP).await,
         }
     }
@@ -242,23 +280,31 @@ fn eprint_tail(name: &str, log: &str) {
     eprintln!("--- the end of the log of {name} ---\n{log}\n---");
 }
 
+/// Asks a process to end and kills it, with its children, when it has not after the deadline.
 fn end(mut child: Child, signal: i32) {
-    // A paused process takes no other signal than a kill.
-    process::signal_tree(child.id(), libc::SIGCONT);
-    if signal == libc::SIGKILL {
-        process::signal_tree(child.id(), signal);
-    } else {
+    if signal != libc::SIGKILL {
+        // A paused process takes no other signal than a kill.
+        process::signal_tree(child.id(), libc::SIGCONT);
         process::signal_one(child.id(), signal);
-    }
-    let until = Instant::now() + STOP_DEADLINE;
-    while Instant::now() < until {
-        match child.try_wait() {
-            Ok(None) => std::thread::park_timeout(Duration::from_millis(2)),
-            _ => return,
+        if within_deadline(|| !matches!(child.try_wait(), Ok(None))) {
+            return;
         }
     }
-    process::signal_tree(child.id(), libc::SIGKILL);
+    let tree = process::signal_tree(child.id(), libc::SIGKILL);
     let _ = child.wait();
+    // Children hold ports and files for a moment longer.
+    within_deadline(|| !tree.iter().any(|pid| process::is_alive(*pid)));
+}
+
+fn within_deadline(mut done: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + STOP_DEADLINE;
+    while !done() {
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+    true
 }
 
 fn tail(path: &Path) -> String {
@@ -273,17 +319,8 @@ mod tests {
     use crate::place::Folder;
 
     fn shell(folder: &Folder, script: &str) -> Server {
-        Server::new(Launch {
-            name: "shell".to_owned(),
-            program: "/bin/sh".into(),
-            arguments: vec!["-c".to_owned(), script.to_owned()],
-            environment: vec![("WORD".to_owned(), "spoken".to_owned())],
-            folder: folder.path().to_path_buf(),
-            user: None,
-            stop: libc::SIGTERM,
-            #[cfg(feature = "containers")]
-            image: None,
-        })
+        let launch = Launch::new("shell", "/bin/sh", folder.path());
+        Server::new(launch.arguments(["-c", script]).variable("WORD", "spoken"))
     }
 
     #[tokio::test]

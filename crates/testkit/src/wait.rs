@@ -2,6 +2,8 @@
 
 use std::future::Future;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
@@ -63,6 +65,17 @@ where
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Whether `GET path` on 127.0.0.1 is answered with 200.
+pub async fn http_ok(port: u16, path: &str) -> bool {
+    let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)).await else { return false };
+    let question = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
+    let mut answer = [0; 12];
+    socket.write_all(question.as_bytes()).await.is_ok()
+        && socket.read_exact(&mut answer).await.is_ok()
+        && answer.starts_with(b"HTTP/1.")
+        && answer.ends_with(b" 200")
 }
 
 #[cfg(test)]
