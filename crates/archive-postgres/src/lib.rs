@@ -1,1 +1,33 @@
-//! placeholder
+//! ENGINE: the archive on Postgres. It exists to store each event exactly once, at nearly the speed of
+//! a bare COPY, and to answer history pages from the same tables.
+//!
+//! A batch is one transaction: binary COPY first, encoded straight from the frames; last, in one round
+//! trip, a SQL function that checks lease and ledger, moves the ledger and the `COMMIT` behind it. So no
+//! row is locked while Postgres waits for this process, and a worker that stops in the middle of a COPY
+//! stands in nobody's way. There is no unique index: the ledger alone makes a repeat impossible.
+//!
+//! - `persist`, `copy`, `memory`: a batch on its way in, and what is kept between batches;
+//! - `refused`: rows that Postgres will not store become dead letters, the rest of the batch goes on;
+//! - `history`, `channels`, `dead_letters`, `leases`: the other tables;
+//! - `partitions`: tables by time, made ahead;
+//! - `server`: one database with its pool and its guard.
+
+mod archive;
+mod channels;
+mod config;
+mod copy;
+mod dead_letters;
+mod error;
+mod history;
+mod leases;
+mod literal;
+mod memory;
+mod partitions;
+mod persist;
+mod refused;
+mod schema;
+mod server;
+mod time;
+
+pub use archive::PostgresArchive;
+pub use config::{PartitionSpan, PostgresConfig};

@@ -1,0 +1,356 @@
+//! History pages: events and ledger in one statement, hence one snapshot.
+//!
+//! The table of events is cut by time and asked by position. `timeline` turns the position into a bound
+//! on time first, inside the same statement, so that only the tables that can matter are opened. Pages
+//! that go backwards try the last day before their end and look further only if that is not enough.
+
+use crate::leases::{ledger, ledger_of};
+use crate::server::Server;
+use crate::time::PgTime;
+use parking_lot::Mutex;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{FromRow, Row as _};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use stormwire_archive::{ArchiveError, Gap, HistoryPage, HistoryQuery, LedgerEntry, StoredEvent};
+use stormwire_core::{Channel, Epoch, FrameSeq, Offset, Partition, Position, Timestamp};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout};
+
+/// Longest wait for a turn among the readers.
+const TURN_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the primary's ledger is remembered before a replica is measured against a fresh one. The
+/// workers trim nothing that was persisted within this time, so what the replica lacks is still in the
+/// journal.
+const COVERED_FOR: Duration = Duration::from_secs(1);
+/// Most gaps told with a page.
+const GAPS_MAX: i64 = 1000;
+
+macro_rules! page {
+    ($bounds:literal, $where:literal, $order:literal) => {
+        concat!(
+            "WITH ", $bounds,
+            r#" SELECT ledger.epoch AS ledger_epoch, ledger.last_seq, ledger.last_appender, ledger.last_counter,
+                       EXISTS (SELECT FROM bound) AS is_bound, page.*
+                FROM (SELECT) one
+                LEFT JOIN ledger ON ledger.partition = $1
+                LEFT JOIN (
+                    SELECT * FROM (
+                        SELECT found.*, count(*) OVER () AS found,
+                               sum(size) OVER (ORDER BY "#, $order, r#") - size AS size_before
+                        FROM (
+                            SELECT epoch, "offset", ts, id, type, key, published_by, data, data_binary,
+                                   coalesce(octet_length(data), octet_length(data_binary), 0) AS size
+                            FROM events WHERE channel = $2 AND "#, $where,
+            " ORDER BY ", $order, r#" LIMIT $5) found) cut
+                    WHERE size_before < $6) page ON true
+                ORDER BY "#, $order
+        )
+    };
+}
+
+/// After ($3, $4).
+const AFTER: &str = page!(
+    "bound AS MATERIALIZED (
+         SELECT first_ts FROM timeline
+         WHERE partition = $1 AND (epoch, first_seq) <= ($3::integer, $4::bigint / 4096)
+         ORDER BY epoch DESC, first_seq DESC LIMIT 1)",
+    r#"(epoch, "offset") > ($3::integer, $4::bigint)
+       AND ts >= coalesce((SELECT first_ts FROM bound), '-infinity')"#,
+    r#"epoch, "offset""#
+);
+
+/// Before ($3, $4); within the last day before it where $7.
+const BEFORE: &str = page!(
+    "newest AS MATERIALIZED (
+         SELECT first_ts FROM timeline
+         WHERE partition = $1 AND (epoch, first_seq) <= ($3::integer, $4::bigint / 4096)
+         ORDER BY epoch DESC, first_seq DESC LIMIT 1),
+     bound AS MATERIALIZED (
+         SELECT epoch, first_seq, first_ts FROM timeline
+         WHERE partition = $1 AND $7 AND first_ts <= (SELECT first_ts FROM newest) - interval '1 day'
+         ORDER BY first_ts DESC, epoch DESC, first_seq DESC LIMIT 1)",
+    r#"(epoch, "offset") < ($3::integer, $4::bigint)
+       AND (epoch, "offset") >= (coalesce((SELECT epoch FROM bound), 0),
+                                 coalesce((SELECT first_seq * 4096 FROM bound), 0))
+       AND ts >= coalesce((SELECT first_ts FROM bound), '-infinity')"#,
+    r#"epoch DESC, "offset" DESC"#
+);
+
+const POSITION_AT: &str = r#"
+    WITH reached AS MATERIALIZED (
+             SELECT epoch, first_seq FROM timeline WHERE partition = $1 AND first_ts <= $3
+             ORDER BY first_ts DESC, epoch DESC, first_seq DESC LIMIT 1),
+         below AS MATERIALIZED (
+             SELECT t.epoch, t.last_seq FROM timeline t, reached r
+             WHERE t.partition = $1 AND (t.epoch, t.first_seq) <= (r.epoch, r.first_seq) AND t.last_ts < $3
+             ORDER BY t.epoch DESC, t.first_seq DESC LIMIT 1)
+    SELECT epoch, "offset" FROM events
+    WHERE channel = $2 AND ts >= $3
+      AND (epoch, "offset") > (coalesce((SELECT epoch FROM below), 0),
+                               coalesce((SELECT last_seq * 4096 + 4095 FROM below), -1))
+    ORDER BY epoch, "offset" LIMIT 1"#;
+
+/// Who answers history: the replica where it has all that the primary is known to have, else the primary.
+pub(crate) struct Readers {
+    pub(crate) primary: Arc<Server>,
+    pub(crate) replica: Option<Server>,
+    pub(crate) permits: Semaphore,
+    pub(crate) covered: Covered,
+}
+
+/// How far the primary was known to have each partition, and when.
+#[derive(Default)]
+pub(crate) struct Covered(Mutex<HashMap<Partition, (Instant, Option<LedgerEntry>)>>);
+
+impl Readers {
+    pub(crate) async fn page(
+        &self,
+        channel: &Channel,
+        partition: Partition,
+        query: &HistoryQuery,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<HistoryPage, ArchiveError> {
+        let _turn = self.turn().await?;
+        let ask = Ask { channel, partition, query, limit, bytes };
+        if let Some(replica) = &self.replica {
+            let needed = self.primary_ledger(partition).await;
+            match ask.of(replica).await {
+                Ok(page) if covers(page.ledger, needed) => return Ok(page),
+                Ok(_) => tracing::debug!(partition = partition.0, "the replica is behind"),
+                Err(error) => tracing::debug!(error = %error, "the replica gave no page"),
+            }
+        }
+        ask.of(&self.primary).await
+    }
+
+    pub(crate) async fn position_at(
+        &self,
+        channel: &Channel,
+        partition: Partition,
+        since: Timestamp,
+    ) -> Result<Option<Position>, ArchiveError> {
+        let _turn = self.turn().await?;
+        let server = &self.primary;
+        server
+            .ask("position_at", || async {
+                let row = sqlx::query(POSITION_AT)
+                    .bind(partition.0.cast_signed())
+                    .bind(channel.as_str())
+                    .bind(PgTime(since))
+                    .fetch_optional(&mut *server.connection().await?)
+                    .await?;
+                row.as_ref().map(position).transpose()
+            })
+            .await
+    }
+
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, ArchiveError> {
+        match timeout(TURN_DEADLINE, self.permits.acquire()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(ArchiveError::Unavailable("too many history pages at a time".to_owned())),
+        }
+    }
+
+    /// The primary's ledger, at most [`COVERED_FOR`] old; while the primary is away, the last one known.
+    async fn primary_ledger(&self, partition: Partition) -> Option<LedgerEntry> {
+        let known = self.covered.0.lock().get(&partition).copied();
+        if let Some((at, entry)) = known.filter(|(at, _)| at.elapsed() < COVERED_FOR) {
+            tracing::trace!(age_ms = at.elapsed().as_millis(), "the primary's ledger is known");
+            return entry;
+        }
+        match ledger(&self.primary, partition).await {
+            Ok(entry) => {
+                self.covered.0.lock().insert(partition, (Instant::now(), entry));
+                entry
+            }
+            Err(_) => known.and_then(|(_, entry)| entry),
+        }
+    }
+}
+
+fn covers(has: Option<LedgerEntry>, needed: Option<LedgerEntry>) -> bool {
+    let place = |entry: Option<LedgerEntry>| entry.map(|entry| (entry.epoch, entry.last_seq));
+    place(has) >= place(needed)
+}
+
+struct Ask<'a> {
+    channel: &'a Channel,
+    partition: Partition,
+    query: &'a HistoryQuery,
+    limit: usize,
+    bytes: usize,
+}
+
+impl Ask<'_> {
+    async fn of(&self, server: &Server) -> Result<HistoryPage, ArchiveError> {
+        server
+            .ask("history", || async {
+                let mut connection = server.connection().await?;
+                let mut page = match self.query {
+                    HistoryQuery::After(_) => self.rows(&mut connection, AFTER, false).await?,
+                    HistoryQuery::Before(_) | HistoryQuery::Last => {
+                        let page = self.rows(&mut connection, BEFORE, true).await?;
+                        if page.is_bound && !page.more {
+                            self.rows(&mut connection, BEFORE, false).await?
+                        } else {
+                            page
+                        }
+                    }
+                };
+                if !matches!(self.query, HistoryQuery::After(_)) {
+                    page.events.reverse();
+                }
+                let gaps = self.gaps(&mut connection, &page).await?;
+                let Found { events, more, ledger, .. } = page;
+                Ok(HistoryPage { events, more, ledger, gaps })
+            })
+            .await
+    }
+
+    /// Where the page begins or ends, as the statements take it.
+    fn place(&self) -> (i32, i64) {
+        match self.query {
+            HistoryQuery::After(position) | HistoryQuery::Before(position) => (
+                i32::try_from(position.epoch.0).unwrap_or(i32::MAX),
+                i64::try_from(position.offset.0).unwrap_or(i64::MAX),
+            ),
+            HistoryQuery::Last => (i32::MAX, i64::MAX),
+        }
+    }
+
+    async fn rows(
+        &self,
+        connection: &mut PgConnection,
+        sql: &'static str,
+        window: bool,
+    ) -> Result<Found, sqlx::Error> {
+        let (epoch, offset) = self.place();
+        let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX - 1);
+        let mut query = sqlx::query(sql)
+            .bind(self.partition.0.cast_signed())
+            .bind(self.channel.as_str())
+            .bind(epoch)
+            .bind(offset)
+            .bind(number(self.limit) + 1)
+            .bind(number(self.bytes).max(1));
+        if !matches!(self.query, HistoryQuery::After(_)) {
+            query = query.bind(window);
+        }
+        let rows = query.fetch_all(connection).await?;
+        Found::of(&rows, self.limit)
+    }
+
+    /// Missing stretches between the page's ends, as far as its ledger goes. They are written with the
+    /// ledger and never change, so a later look at them sees the same.
+    async fn gaps(
+        &self,
+        connection: &mut PgConnection,
+        page: &Found,
+    ) -> Result<Vec<Gap>, sqlx::Error> {
+        let Some(ledger) = page.ledger else { return Ok(Vec::new()) };
+        let end = (i64::from(ledger.epoch.0), last_offset(ledger.last_seq));
+        let place = |event: &StoredEvent| {
+            (i64::from(event.position.epoch.0), event.position.offset.0.cast_signed())
+        };
+        let (epoch, offset) = (i64::from(self.place().0), self.place().1);
+        let (from, to) = match self.query {
+            HistoryQuery::After(_) => {
+                let to = page.events.last().filter(|_| page.more).map_or(end, place);
+                ((epoch, offset.saturating_add(1)), to)
+            }
+            HistoryQuery::Before(_) | HistoryQuery::Last => {
+                let from = page.events.first().filter(|_| page.more).map_or((0, 0), place);
+                (from, end.min((epoch, offset - 1)))
+            }
+        };
+        sqlx::query(
+            "SELECT epoch, from_offset, to_offset, reason FROM gaps
+             WHERE partition = $1 AND (channel IS NULL OR channel = $2)
+               AND (epoch, to_offset) >= ($3::bigint, $4) AND (epoch, from_offset) <= ($5::bigint, $6)
+             ORDER BY epoch, from_offset LIMIT $7",
+        )
+        .bind(self.partition.0.cast_signed())
+        .bind(self.channel.as_str())
+        .bind(from.0)
+        .bind(from.1)
+        .bind(to.0)
+        .bind(to.1)
+        .bind(GAPS_MAX)
+        .fetch_all(connection)
+        .await?
+        .iter()
+        .map(gap)
+        .collect()
+    }
+}
+
+fn last_offset(seq: FrameSeq) -> i64 {
+    Offset::new(seq, 4095).0.cast_signed()
+}
+
+/// What one statement found, in its own order.
+struct Found {
+    events: Vec<StoredEvent>,
+    more: bool,
+    is_bound: bool,
+    ledger: Option<LedgerEntry>,
+}
+
+impl Found {
+    fn of(rows: &[PgRow], limit: usize) -> Result<Self, sqlx::Error> {
+        let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let found = first.try_get::<Option<i64>, _>("found")?.unwrap_or(0);
+        let events = rows
+            .iter()
+            .filter(|_| found > 0)
+            .take(limit)
+            .map(|row| EventRow::from_row(row).map(|row| row.0))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            more: usize::try_from(found).unwrap_or(usize::MAX) > events.len(),
+            events,
+            is_bound: first.try_get("is_bound")?,
+            ledger: ledger_of(first)?,
+        })
+    }
+}
+
+struct EventRow(StoredEvent);
+
+impl FromRow<'_, PgRow> for EventRow {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let text: Option<String> = row.try_get("data")?;
+        let bytes: Option<Vec<u8>> = row.try_get("data_binary")?;
+        let binary = bytes.is_some();
+        let data = bytes.or(text.map(String::into_bytes)).unwrap_or_default();
+        Ok(Self(StoredEvent {
+            position: position(row)?,
+            ts: row.try_get::<PgTime, _>("ts")?.0,
+            id: row.try_get("id")?,
+            kind: row.try_get("type")?,
+            key: row.try_get("key")?,
+            user: row.try_get("published_by")?,
+            data: data.into(),
+            binary,
+        }))
+    }
+}
+
+fn position(row: &PgRow) -> Result<Position, sqlx::Error> {
+    Ok(Position {
+        epoch: Epoch(row.try_get::<i32, _>("epoch")?.cast_unsigned()),
+        offset: Offset(row.try_get::<i64, _>("offset")?.cast_unsigned()),
+    })
+}
+
+fn gap(row: &PgRow) -> Result<Gap, sqlx::Error> {
+    Ok(Gap {
+        epoch: Epoch(row.try_get::<i32, _>("epoch")?.cast_unsigned()),
+        from: Offset(row.try_get::<i64, _>("from_offset")?.cast_unsigned()),
+        to: Offset(row.try_get::<i64, _>("to_offset")?.cast_unsigned()),
+        reason: row.try_get("reason")?,
+    })
+}

@@ -1,0 +1,112 @@
+//! One Postgres server: its pool and its guard. Every call goes through here.
+
+use crate::config::PostgresConfig;
+use crate::error::{answered, is_answer, unavailable};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, Postgres};
+use sqlx::{ConnectOptions as _, Connection as _};
+use std::future::Future;
+use std::str::FromStr;
+use stormwire_archive::ArchiveError;
+use stormwire_guard::Guard;
+use stormwire_sql::Pool;
+
+/// Longest time that the server works on one statement, whether anybody still waits for it or not.
+const STATEMENT_TIMEOUT: &str = "60s";
+
+pub(crate) struct Server {
+    pub(crate) pool: Pool<Postgres>,
+    pub(crate) guard: Guard,
+    options: PgConnectOptions,
+}
+
+impl Server {
+    /// Opens no connection yet.
+    pub(crate) fn new(
+        dependency: &'static str,
+        url: &str,
+        config: &PostgresConfig,
+    ) -> Result<Self, ArchiveError> {
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|error| {
+                // Not the URL itself: it may hold a password.
+                ArchiveError::Protocol(format!("the URL of {dependency} cannot be read: {error}"))
+            })?
+            .application_name("stormwire")
+            .options([
+                ("standard_conforming_strings", "on"),
+                ("idle_in_transaction_session_timeout", "30s"),
+                ("client_min_messages", "warning"),
+            ]);
+        let pooled = options.clone().options([("statement_timeout", STATEMENT_TIMEOUT)]);
+        let pool = Pool::lazy(dependency, config.pool.options(), pooled);
+        Ok(Self { pool, guard: Guard::new(dependency, config.guard.clone()), options })
+    }
+
+    /// How to open a connection of one's own, without a bound on its statements.
+    pub(crate) const fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+
+    /// Whether the server answers, and if it has the schema. Without a free connection it opens one of its
+    /// own: the pool would try again until the deadline and not say what is wrong.
+    pub(crate) async fn probe(&self) -> Result<bool, ArchiveError> {
+        let work = async {
+            let question = sqlx::query_scalar("SELECT to_regclass('ledger') IS NOT NULL");
+            if self.pool.state().idle > 0 {
+                return question.fetch_one(&mut *self.connection().await?).await;
+            }
+            let mut connection = self.options.connect().await?;
+            let schema = question.fetch_one(&mut connection).await?;
+            let _ = connection.close().await;
+            Ok(schema)
+        };
+        self.once("ping", work).await
+    }
+
+    pub(crate) async fn connection(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        self.pool.acquire().await
+    }
+
+    /// An operation that may be repeated: retried within the guard's budget.
+    pub(crate) async fn ask<T, F>(
+        &self,
+        operation: &'static str,
+        mut make: impl FnMut() -> F,
+    ) -> Result<T, ArchiveError>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        let make = || {
+            let work = make();
+            async move { answer(work.await) }
+        };
+        match self.guard.retry(operation, |_| true, make).await {
+            Ok(outcome) => outcome.map_err(|error| answered(&error)),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
+    /// An operation that is tried once.
+    pub(crate) async fn once<T>(
+        &self,
+        operation: &'static str,
+        work: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, ArchiveError> {
+        match self.guard.call(operation, async { answer(work.await) }).await {
+            Ok(outcome) => outcome.map_err(|error| answered(&error)),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}
+
+/// Sets answers of a healthy server apart from its failures.
+pub(crate) fn answer<T>(
+    outcome: Result<T, sqlx::Error>,
+) -> Result<Result<T, sqlx::Error>, sqlx::Error> {
+    match outcome {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) if is_answer(&error) => Ok(Err(error)),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,8 @@
+//! The archive on real Postgres servers.
+
+mod channels;
+mod faults;
+mod history;
+mod kit;
+mod leases;
+mod persist;
