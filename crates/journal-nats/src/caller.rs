@@ -187,3 +187,44 @@ async fn hand_out(link: Link, mut answers: async_nats::Subscriber, waiting: Wait
     }
     waiting.lock().clear();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::NatsConfig;
+    use std::time::Duration;
+    use stormwire_testkit::nats::NatsServer;
+    use tokio::time::timeout;
+
+    async fn caller(server: &NatsServer) -> Caller {
+        let config = NatsConfig { urls: vec![server.url()], ..NatsConfig::default() };
+        let link = Link::connect(&config, "test", 1024).await.unwrap();
+        link.settle().await;
+        Caller::new(link).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_request_that_nobody_waits_for_any_more_is_forgotten() {
+        let Some(server) = NatsServer::start().await else { return };
+        let caller = caller(&server).await;
+        let client = caller.link().client().clone();
+        let _silent = client.subscribe("silent").await.unwrap();
+        caller.echo().await.unwrap();
+        for _ in 0..100 {
+            let call = caller.call("silent".to_owned(), None, Bytes::new());
+            assert!(timeout(Duration::from_millis(1), call).await.is_err());
+        }
+        assert_eq!(caller.waiting(), 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_told_at_once() {
+        let Some(server) = NatsServer::start().await else { return };
+        let caller = caller(&server).await;
+        let refused = caller.call("nobody".to_owned(), None, Bytes::new()).await;
+        assert_eq!(refused.unwrap_err(), CallError::NoResponders("nobody".to_owned()));
+        let huge = caller.call("nobody".to_owned(), None, Bytes::from(vec![0; 2 << 20])).await;
+        assert!(matches!(huge, Err(CallError::Rejected(_))));
+        assert_eq!(caller.waiting(), 0);
+    }
+}

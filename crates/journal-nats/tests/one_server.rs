@@ -1,0 +1,225 @@
+//! The journal on one real nats-server: settings, fencing, restarts, the tail, the backlog.
+
+mod common;
+
+use common::{E, PATIENCE, append_until_settled, body, check_all, config, journal};
+use futures::StreamExt as _;
+use futures::future::join_all;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use stormwire_core::{Epoch, Partition};
+use stormwire_journal::{AppendError, Journal, JournalError, TailEvent};
+use stormwire_journal_nats::{NatsConfig, NatsJournal};
+use stormwire_testkit::nats::NatsServer;
+use stormwire_testkit::wait_until;
+use tokio::time::{Instant, timeout};
+
+const P: Partition = Partition(3);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_may_make_the_same_logs_at_once() {
+    let Some(server) = NatsServer::start().await else { return };
+    let journals = [journal(vec![server.url()]).await, journal(vec![server.url()]).await];
+    let opened = join_all((0..16).flat_map(|p| journals.each_ref().map(|j| j.open(Partition(p)))));
+    for tip in opened.await {
+        assert_eq!(tip.map(|tip| (tip.epoch, tip.first, tip.last)), Ok((E, 1, 0)));
+    }
+}
+
+#[tokio::test]
+async fn a_log_with_other_settings_is_refused_and_left_as_it_is() {
+    let Some(server) = NatsServer::start().await else { return };
+    journal(vec![server.url()]).await.open(P).await.unwrap();
+    let smaller = NatsConfig { max_bytes: 1 << 20, ..config(vec![server.url()]) };
+    let smaller = NatsJournal::connect(smaller).await.unwrap();
+    for _ in 0..2 {
+        let error = smaller.open(P).await.unwrap_err();
+        let JournalError::Settings { partition, difference } = &error else { panic!("{error}") };
+        assert_eq!(*partition, P);
+        assert_eq!(difference, "max_bytes is 67108864, expected 1048576");
+    }
+}
+
+#[tokio::test]
+async fn copies_that_a_single_server_cannot_keep_are_refused_by_name() {
+    let Some(server) = NatsServer::start().await else { return };
+    let three = NatsConfig { replicas: 3, ..config(vec![server.url()]) };
+    let error = NatsJournal::connect(three).await.unwrap().open(P).await.unwrap_err().to_string();
+    assert!(error.contains("replicas > 1 not supported"), "{error}");
+}
+
+#[tokio::test]
+async fn the_highest_epoch_is_the_current_one() {
+    let Some(server) = NatsServer::start().await else { return };
+    let journal = journal(vec![server.url()]).await;
+    journal.open(P).await.unwrap();
+    journal.append(P, E, 0, body(P, 1)).await.unwrap();
+    let jetstream = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let mut second =
+        jetstream.get_stream("STORM_3_1").await.unwrap().get_info().await.unwrap().config;
+    second.name = "STORM_3_2".to_owned();
+    second.subjects = vec!["storm.events.3.2".to_owned()];
+    let republish = second.republish.as_mut().unwrap();
+    republish.source = "storm.events.3.2".to_owned();
+    republish.destination = "storm.live.3.2".to_owned();
+    jetstream.create_stream(second).await.unwrap();
+    let tip = journal.open(P).await.unwrap();
+    assert_eq!((tip.epoch, tip.last), (Epoch(2), 0));
+    assert_eq!(journal.tip(P).await.unwrap().epoch, Epoch(2));
+    assert_eq!(journal.frame(P, E, 1).await.unwrap().unwrap().bytes, body(P, 1), "still read");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_appenders_one_gets_each_place_and_the_other_knows_it() {
+    let Some(server) = NatsServer::start().await else { return };
+    let (one, two) = (journal(vec![server.url()]).await, journal(vec![server.url()]).await);
+    one.open(P).await.unwrap();
+    for last in 0..100 {
+        let outcomes = [one.append(P, E, last, "one".into()), two.append(P, E, last, "two".into())];
+        let outcomes = join_all(outcomes).await;
+        let stored = one.frame(P, E, last + 1).await.unwrap().unwrap().bytes;
+        let (winner, loser) = if stored == "one" { (0, 1) } else { (1, 0) };
+        assert_eq!(outcomes[winner], Ok(last + 1));
+        assert_eq!(outcomes[loser], Err(AppendError::WrongLast { expected: last }));
+    }
+}
+
+#[tokio::test]
+async fn an_append_to_no_log_is_refused_at_once() {
+    let Some(server) = NatsServer::start().await else { return };
+    let journal = journal(vec![server.url()]).await;
+    let started = Instant::now();
+    let refused = journal.append(P, E, 0, body(P, 1)).await;
+    assert!(matches!(refused, Err(AppendError::Refused(_))), "{refused:?}");
+    assert!(started.elapsed() < Duration::from_secs(1));
+    let huge = journal.append(P, E, 0, vec![0; 600_000].into()).await;
+    assert!(matches!(huge, Err(AppendError::Refused(_))), "{huge:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn absent_nats_is_named_and_found_when_it_comes() {
+    let Some(server) = NatsServer::start().await else { return };
+    server.kill().await;
+    let journal = journal(vec![server.url()]).await;
+    let error = journal.ping().await.unwrap_err().to_string();
+    assert!(error.contains("NATS is not connected"), "{error}");
+    assert!(matches!(journal.open(P).await, Err(JournalError::Unavailable(_))));
+    assert!(matches!(journal.tail(&[P]).await, Err(JournalError::Unavailable(_))));
+    let refused = journal.append(P, E, 0, body(P, 1)).await;
+    assert!(matches!(refused, Err(AppendError::Refused(_))), "never sent: {refused:?}");
+    server.restart().await;
+    wait_until("NATS is found", PATIENCE, || async { journal.ping().await.is_ok() }).await;
+    journal.open(P).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_connection_ends_every_waiting_append_at_once_as_unknown() {
+    let Some(server) = NatsServer::start().await else { return };
+    let patient =
+        NatsConfig { append_deadline: Duration::from_secs(60), ..config(vec![server.url()]) };
+    let journal = Arc::new(NatsJournal::connect(patient).await.unwrap());
+    for p in 0..8 {
+        journal.open(Partition(p)).await.unwrap();
+    }
+    server.pause().await;
+    let appends: Vec<_> = (0..8)
+        .map(|p| {
+            let journal = Arc::clone(&journal);
+            tokio::spawn(async move { journal.append(Partition(p), E, 0, body(P, 1)).await })
+        })
+        .collect();
+    // A frozen server is noticed by its silence, long before the deadline.
+    for outcome in timeout(Duration::from_secs(20), join_all(appends)).await.expect("in time") {
+        let outcome = outcome.unwrap();
+        assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{outcome:?}");
+    }
+    server.resume().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restarts_under_load_lose_and_double_nothing() {
+    let Some(server) = NatsServer::start().await else { return };
+    let journal = Arc::new(journal(vec![server.url()]).await);
+    let stop = Arc::new(AtomicBool::new(false));
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let mut appenders = Vec::new();
+    for p in 0..4 {
+        let (journal, stop, acknowledged) =
+            (Arc::clone(&journal), Arc::clone(&stop), Arc::clone(&acknowledged));
+        journal.open(Partition(p)).await.unwrap();
+        appenders.push(tokio::spawn(async move {
+            let mut last = 0;
+            while !stop.load(Ordering::Relaxed) {
+                if append_until_settled(&journal, Partition(p), last).await {
+                    acknowledged.fetch_add(1, Ordering::Relaxed);
+                }
+                last += 1;
+            }
+            last
+        }));
+    }
+    for _ in 0..3 {
+        let before = acknowledged.load(Ordering::Relaxed);
+        wait_until("frames are acknowledged", PATIENCE, || async {
+            acknowledged.load(Ordering::Relaxed) > before + 200
+        })
+        .await;
+        server.kill().await;
+        server.restart().await;
+    }
+    let before = acknowledged.load(Ordering::Relaxed);
+    wait_until("appends go on", PATIENCE, || async {
+        acknowledged.load(Ordering::Relaxed) > before
+    })
+    .await;
+    stop.store(true, Ordering::Relaxed);
+    for (appender, p) in appenders.into_iter().zip(0..) {
+        let last = appender.await.unwrap();
+        assert_eq!(check_all(&journal, Partition(p)).await, last);
+        assert_eq!(journal.tip(Partition(p)).await.unwrap().last, last);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tail_says_check_after_a_restart_and_goes_on() {
+    let Some(server) = NatsServer::start().await else { return };
+    let journal = journal(vec![server.url()]).await;
+    journal.open(P).await.unwrap();
+    let mut tail = journal.tail(&[P]).await.unwrap();
+    journal.append(P, E, 0, body(P, 1)).await.unwrap();
+    let first = timeout(PATIENCE, tail.next()).await.unwrap().unwrap();
+    let TailEvent::Frame(first) = first else { panic!("{first:?}") };
+    assert_eq!(Some(first), journal.frame(P, E, 1).await.unwrap(), "time and bytes are the same");
+    server.kill().await;
+    server.restart().await;
+    assert_eq!(timeout(PATIENCE, tail.next()).await.unwrap(), Some(TailEvent::Check));
+    append_until_settled(&journal, P, 1).await;
+    let next = timeout(PATIENCE, tail.next()).await.unwrap().unwrap();
+    assert!(matches!(&next, TailEvent::Frame(frame) if frame.seq == 2), "{next:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_backlog_is_what_remains_to_be_persisted() {
+    let Some(server) = NatsServer::start().await else { return };
+    let journal = journal(vec![server.url()]).await;
+    journal.open(P).await.unwrap();
+    for last in 0..10 {
+        journal.append(P, E, last, body(P, last + 1)).await.unwrap();
+    }
+    let jetstream = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let pending = async || {
+        let consumer: Result<async_nats::jetstream::consumer::PullConsumer, _> =
+            jetstream.get_consumer_from_stream("persist", "STORM_3_1").await;
+        Some(consumer.ok()?.get_info().await.ok()?.num_pending)
+    };
+    // The ledger may go back at a take-over, and so does what is shown.
+    for (through, remaining) in [(4, 6), (9, 1), (2, 8), (10, 0)] {
+        journal.persisted(P, E, through).await;
+        wait_until("the backlog is shown", PATIENCE, async || pending().await == Some(remaining))
+            .await;
+    }
+    journal.trim(P, E, 5).await.unwrap();
+    journal.persisted(P, E, 7).await;
+    wait_until("the backlog is shown", PATIENCE, async || pending().await == Some(3)).await;
+}
