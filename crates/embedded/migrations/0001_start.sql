@@ -56,21 +56,18 @@ CREATE TABLE channels (
     count       INTEGER NOT NULL
 ) STRICT;
 
--- `data` is kept as bytes: what a gateway acknowledged is stored whatever it is.
+-- `data` is kept as bytes, JSON and binary alike: what a gateway acknowledged is stored whatever it is.
 CREATE TABLE events (
-    channel  INTEGER NOT NULL,
-    epoch    INTEGER NOT NULL,
-    "offset" INTEGER NOT NULL,
-    ts       INTEGER NOT NULL,
-    user     TEXT NOT NULL,
-    producer TEXT,
-    seq      INTEGER,
-    trace    TEXT,
-    id       TEXT,
-    type     TEXT,
-    key      TEXT,
-    binary   INTEGER NOT NULL,
-    data     BLOB NOT NULL,
+    channel      INTEGER NOT NULL,
+    epoch        INTEGER NOT NULL,
+    "offset"     INTEGER NOT NULL,
+    ts           INTEGER NOT NULL,
+    published_by TEXT NOT NULL,
+    id           TEXT,
+    type         TEXT,
+    key          TEXT,
+    binary       INTEGER NOT NULL,
+    data         BLOB NOT NULL,
     PRIMARY KEY (channel, epoch, "offset")
 ) STRICT, WITHOUT ROWID;
 
@@ -103,7 +100,7 @@ SELECT c.name AS channel,
        coalesce(e.id, c.partition || '-' || e.epoch || '-' || e."offset") AS id,
        e.type AS type,
        CASE e.binary WHEN 0 THEN CAST(e.data AS TEXT) ELSE e.data END AS data,
-       e.producer AS producer,
+       e.published_by AS producer,
        strftime('%Y-%m-%dT%H:%M:%S', e.ts / 1000, 'unixepoch') || printf('.%03dZ', e.ts % 1000) AS ts
 FROM events e
 JOIN channels c ON c.id = e.channel;

@@ -14,6 +14,7 @@
 //! One process at a time: a lock beside the file keeps a second one out, and the system frees it
 //! however the first one ends.
 
+mod archive;
 mod file;
 mod journal;
 mod logs;
@@ -27,6 +28,7 @@ pub use file::OpenError;
 pub use peers::Alone;
 pub use stormwire_sql::PoolConfig;
 
+use crate::archive::EmbeddedArchive;
 use crate::file::{FileLock, writer_options};
 use crate::journal::EmbeddedJournal;
 use crate::logs::Logs;
@@ -37,6 +39,7 @@ use sqlx::ConnectOptions as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use stormwire_archive::Archive;
 use stormwire_core::Clock;
 use stormwire_guard::GuardConfig;
 use stormwire_journal::{Journal, Peers};
@@ -46,6 +49,8 @@ pub const FILE_NAME: &str = "stormwire.db";
 
 /// Rows that a reader of frames reads ahead: a frame may have 256 KiB.
 const FRAMES_AHEAD: usize = 4;
+/// Rows that a reader of events reads ahead: an event may have 64 KiB.
+const EVENTS_AHEAD: usize = 16;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
@@ -89,9 +94,9 @@ impl Default for EmbeddedConfig {
 /// The engine: the ports of one open file.
 pub struct Embedded {
     journal: Arc<EmbeddedJournal>,
+    archive: Arc<EmbeddedArchive>,
     writer: Writer,
     task: tokio::task::JoinHandle<()>,
-    reads: Vec<Reads>,
 }
 
 impl Embedded {
@@ -113,15 +118,8 @@ impl Embedded {
             .await
             .map_err(|source| OpenError::Schema { path: path.to_owned(), source })?;
         let (logs, newest) = journal::load(&mut connection).await.map_err(failed)?;
-        let logs = Arc::new(Logs::new(logs, newest, config.log_bytes_max, clock));
-        let tails = Arc::new(Tails::new(config.tail_bytes_max));
-        let reads = Reads::new(
-            "sqlite_journal",
-            path,
-            FRAMES_AHEAD,
-            &config.journal_pool,
-            config.read_guard.clone(),
-        );
+        let logs = Logs::new(logs, newest, config.log_bytes_max, Arc::clone(&clock));
+        let (logs, tails) = (Arc::new(logs), Arc::new(Tails::new(config.tail_bytes_max)));
         let (writer, task) = Writer::start(
             connection,
             lock,
@@ -130,14 +128,25 @@ impl Embedded {
             config.write_deadline,
             config.fatal,
         );
-        let journal = EmbeddedJournal { writer: writer.clone(), logs, tails, reads: reads.clone() };
-        Ok(Self { journal: Arc::new(journal), writer, task, reads: vec![reads] })
+        let readers =
+            |dependency, rows, pool| Reads::new(dependency, path, rows, pool, &config.read_guard);
+        let reads = readers("sqlite_journal", FRAMES_AHEAD, &config.journal_pool);
+        let journal = EmbeddedJournal { writer: writer.clone(), logs, tails, reads };
+        let reads = readers("sqlite_archive", EVENTS_AHEAD, &config.archive_pool);
+        let archive = EmbeddedArchive { writer: writer.clone(), reads, clock };
+        Ok(Self { journal: Arc::new(journal), archive: Arc::new(archive), writer, task })
     }
 
     /// The journal.
     #[must_use]
     pub fn journal(&self) -> Arc<dyn Journal> {
         Arc::clone(&self.journal) as Arc<dyn Journal>
+    }
+
+    /// The archive.
+    #[must_use]
+    pub fn archive(&self) -> Arc<dyn Archive> {
+        Arc::clone(&self.archive) as Arc<dyn Archive>
     }
 
     /// Nobody.
@@ -148,9 +157,8 @@ impl Embedded {
 
     /// Writes what is queued, closes the file and gives its lock back. The ports refuse afterwards.
     pub async fn close(self) {
-        for reads in &self.reads {
-            reads.close().await;
-        }
+        self.journal.reads.close().await;
+        self.archive.reads.close().await;
         self.writer.stop();
         // It ends by itself; a panic in it was logged and closed the connection.
         let _ = self.task.await;

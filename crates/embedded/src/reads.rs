@@ -24,10 +24,10 @@ impl Reads {
         path: &Path,
         rows: usize,
         pool: &PoolConfig,
-        guard: GuardConfig,
+        guard: &GuardConfig,
     ) -> Self {
         let pool = Pool::lazy(dependency, pool.options(), reader_options(path, rows));
-        Self { pool, guard: Guard::new(dependency, guard) }
+        Self { pool, guard: Guard::new(dependency, guard.clone()) }
     }
 
     /// A connection; to be used inside [`Reads::call`].
