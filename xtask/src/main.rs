@@ -8,6 +8,7 @@ mod shell;
 mod test;
 mod tidy;
 mod tools;
+mod up;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -41,6 +42,8 @@ struct Arguments {
 enum Command {
     /// Provide nats-server, PostgreSQL and Redis, and say where they are
     Tools,
+    /// Start a cluster on this machine and keep it up until Ctrl-C
+    Up(up::Options),
     /// Run every test with real servers, installing what is needed
     Test {
         /// Count the lines that ran; fail where a crate or all have too few
@@ -54,6 +57,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Tools => tools::run(),
+        Command::Up(options) => up::run(&options),
         Command::Test { coverage } => test::run(coverage),
         Command::Tidy => tidy::run(),
     };

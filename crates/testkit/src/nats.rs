@@ -207,6 +207,11 @@ impl NatsCluster {
         &self.nodes
     }
 
+    /// The nodes, to be kept apart from each other.
+    pub fn into_nodes(self) -> Vec<NatsServer> {
+        self.nodes
+    }
+
     /// The node of that server name, for instance that of a stream's leader.
     pub fn node_named(&self, name: &str) -> Option<&NatsServer> {
         let index: usize = name.strip_prefix("nats-")?.parse().ok()?;
