@@ -5,6 +5,8 @@
 //! alone says where a worker goes on; acknowledgements to the journal decide nothing.
 
 mod port;
+#[cfg(feature = "suite")]
+pub mod suite;
 
 pub use port::{
     Archive, ArchiveError, Batch, ChannelInfo, ChannelQuery, DeadLetter, DeadLetterFilter, Gap,

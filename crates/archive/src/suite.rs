@@ -1,0 +1,90 @@
+//! The conformance suite of the port [`Archive`](crate::Archive): what every engine must pass. For
+//! tests only.
+//!
+//! An engine's test file says `stormwire_archive::archive_suite!(fresh);` with
+//! `async fn fresh() -> Option<Subject>`, which makes an empty archive; `None` skips the test (the
+//! server is not on this machine). The macro makes one test of each property.
+
+mod channels;
+mod history;
+mod kit;
+mod leases;
+mod losses;
+mod persist;
+
+pub use channels::{
+    a_channel_is_known_from_its_first_event, channels_are_paged_by_name,
+    counts_grow_with_every_batch,
+};
+pub use history::{
+    a_page_and_its_ledger_are_one_snapshot, a_page_is_bounded_by_bytes, epochs_follow_each_other,
+    history_goes_both_ways, the_history_of_nothing_is_empty, time_finds_its_position,
+};
+pub use leases::{
+    a_lease_expires_and_its_holder_can_no_longer_commit, a_released_lease_is_free_at_once,
+    living_workers_are_counted, partitions_have_one_holder_each,
+};
+pub use losses::{
+    a_dead_letter_can_be_listed_read_and_dropped, a_frame_that_cannot_be_decoded_is_a_dead_letter,
+    a_proved_hole_is_told_in_the_pages_that_cover_it, an_odd_event_never_holds_up_its_batch,
+};
+pub use persist::{
+    a_batch_ahead_of_the_ledger_is_refused, a_batch_is_stored_and_the_ledger_moves,
+    a_batch_is_stored_once_however_often_it_is_persisted, a_large_batch_is_stored_whole,
+    an_archive_that_is_there_answers, data_comes_back_as_it_was,
+    frames_without_events_move_the_ledger, partitions_are_persisted_side_by_side,
+};
+
+use crate::Archive;
+use std::any::Any;
+use std::sync::Arc;
+
+/// A fresh archive under test.
+pub struct Subject {
+    /// The archive, migrated.
+    pub archive: Arc<dyn Archive>,
+    /// What must live as long: a folder, a server.
+    pub keep: Box<dyn Any + Send + Sync>,
+}
+
+/// Makes one test of each property of the suite, each on what `$fresh` makes.
+#[macro_export]
+macro_rules! archive_suite {
+    ($fresh:path) => {
+        $crate::archive_suite! { @tests $fresh;
+            an_archive_that_is_there_answers
+            a_batch_is_stored_and_the_ledger_moves
+            a_batch_is_stored_once_however_often_it_is_persisted
+            a_batch_ahead_of_the_ledger_is_refused
+            a_large_batch_is_stored_whole
+            data_comes_back_as_it_was
+            frames_without_events_move_the_ledger
+            partitions_are_persisted_side_by_side
+            partitions_have_one_holder_each
+            a_released_lease_is_free_at_once
+            a_lease_expires_and_its_holder_can_no_longer_commit
+            living_workers_are_counted
+            history_goes_both_ways
+            a_page_is_bounded_by_bytes
+            a_page_and_its_ledger_are_one_snapshot
+            epochs_follow_each_other
+            the_history_of_nothing_is_empty
+            time_finds_its_position
+            a_frame_that_cannot_be_decoded_is_a_dead_letter
+            a_dead_letter_can_be_listed_read_and_dropped
+            a_proved_hole_is_told_in_the_pages_that_cover_it
+            an_odd_event_never_holds_up_its_batch
+            a_channel_is_known_from_its_first_event
+            counts_grow_with_every_batch
+            channels_are_paged_by_name
+        }
+    };
+    (@tests $fresh:path; $($property:ident)+) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $property() {
+            if let Some(subject) = $fresh().await {
+                $crate::suite::$property(&subject).await;
+            }
+        }
+    )+};
+}
