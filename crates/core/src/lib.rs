@@ -10,7 +10,10 @@ mod clock;
 mod error;
 mod position;
 
-pub use channel::{Channel, NameError, Partition, PartitionCount, Pattern, fnv1a32};
+pub use channel::{
+    Channel, NAME_BYTES_MAX, NAMESPACE_BYTES_MAX, NameError, Partition, PartitionCount, Pattern,
+    fnv1a32,
+};
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use error::{CloseCode, ErrorCode, Refusal};
 pub use position::{Epoch, FrameSeq, MAX_EVENTS_PER_FRAME, Offset, Position, PositionError};
