@@ -37,12 +37,25 @@ pub struct Rule {
 /// An answer: what may be spent, and until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grant {
-    /// Units granted, 0 to what was asked for.
+    /// Units granted: 0, or from the least to the most that was asked for.
     pub granted: u64,
     /// How long they may be spent; then they are void.
     pub valid: Duration,
-    /// If less was granted than asked for: when to ask again.
+    /// If nothing was granted: when the least asked for may be there.
     pub retry_after: Duration,
+    /// Units left in the window after this grant.
+    pub remaining: u64,
+    /// When the window has all its units again if nothing more is spent.
+    pub reset: Duration,
+}
+
+impl Grant {
+    /// How long what is granted under `rule` may be spent: a tenth of the window, within 50 ms and 1 s. A
+    /// unit may thus be spent that much later than the engine counted it.
+    #[must_use]
+    pub fn validity(rule: Rule) -> Duration {
+        (rule.window / 10).clamp(Duration::from_millis(50), Duration::from_secs(1))
+    }
 }
 
 /// The limiter's engine did not answer; the caller falls back to a local share.
@@ -50,14 +63,26 @@ pub struct Grant {
 #[error("the limiter does not answer: {0}")]
 pub struct LimiterError(pub String);
 
-/// Who counts.
+/// Who counts, in two buckets a key: this window's and the one before it. The units spent are estimated as
+/// all of this bucket's and, of the one before, the part that still lies within one window of now.
+///
+/// The error of that estimate: what came all at the end of a bucket is forgotten evenly along the next, so a
+/// window may see up to twice the limit once; over many windows it is never more than the limit a
+/// window and one limit on top. Steady traffic is counted exactly.
 #[async_trait]
 pub trait Limiter: Send + Sync + 'static {
-    /// Grants up to `want` units of `key` under `rule`, at once.
+    /// Grants at once up to `most` units of `key` under `rule`, or nothing if fewer than `least` are left
+    /// (so that a large batch is not starved by grants that are too small for it and go unspent).
     ///
     /// # Errors
     /// [`LimiterError`] when the engine is away.
-    async fn grant(&self, key: &LimitKey, rule: Rule, want: u64) -> Result<Grant, LimiterError>;
+    async fn grant(
+        &self,
+        key: &LimitKey,
+        rule: Rule,
+        least: u64,
+        most: u64,
+    ) -> Result<Grant, LimiterError>;
 
     /// Answers if the engine can be reached now.
     ///

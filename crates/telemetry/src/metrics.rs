@@ -50,6 +50,12 @@ metrics! {
     /// Operations refused on WebSockets, by code.
     REFUSALS Counter Count "stormwire_refusals_total";
 
+    // HTTP
+    /// HTTP requests answered, by route, method and status.
+    HTTP_REQUESTS Counter Count "stormwire_http_requests_total";
+    /// How long it took to begin an HTTP answer, by route.
+    HTTP_REQUEST_SECONDS Histogram Seconds "stormwire_http_request_seconds";
+
     // Gateway: connections and live delivery
     /// WebSockets that are open.
     CONNECTIONS Gauge Count "stormwire_connections";
@@ -67,6 +73,26 @@ metrics! {
     TAIL_REPAIRS Counter Count "stormwire_tail_repairs_total";
     /// Times that a partition's tail was interrupted.
     TAIL_FAILURES Counter Count "stormwire_tail_failures_total";
+
+    // Ingest: lanes and appenders
+    /// Frames that the journal has acknowledged to this gateway's appenders.
+    INGEST_FRAMES Counter Count "stormwire_ingest_frames_total";
+    /// Events in a frame.
+    INGEST_FRAME_EVENTS Histogram Count "stormwire_ingest_frame_events";
+    /// Bytes of a frame.
+    INGEST_FRAME_BYTES Histogram Bytes "stormwire_ingest_frame_bytes";
+    /// From a frame's first attempt to its acknowledgement.
+    INGEST_APPEND_SECONDS Histogram Seconds "stormwire_ingest_append_seconds";
+    /// Frames of which some attempt had no answer, and that were found to be stored.
+    INGEST_UNCERTAIN Counter Count "stormwire_ingest_uncertain_total";
+    /// Bytes that wait in the lane of a partition, by partition.
+    INGEST_LANE_BYTES Gauge Bytes "stormwire_ingest_lane_bytes";
+    /// Times that an appender of this gateway found the partition claimed by another.
+    INGEST_FENCED Counter Count "stormwire_ingest_fenced_total";
+    /// Repeated publishes that were answered without being written again.
+    INGEST_DUPLICATES Counter Count "stormwire_ingest_duplicates_total";
+    /// Times that this gateway took a partition.
+    INGEST_OWNER_CHANGES Counter Count "stormwire_ingest_owner_changes_total";
 
     // Dependencies, by `dependency` (nats, postgres, redis, sqlite, jwks)
     /// Calls to a dependency, by dependency, operation and outcome (ok, failed, deadline, open, cancelled).
@@ -150,7 +176,7 @@ metrics! {
     JWKS_KEYS Gauge Count "stormwire_jwks_keys";
 
     // Limits
-    /// Decisions of the limiter, by scope (user, ip, channel), unit and outcome (admitted, refused).
+    /// Decisions of the limiter, by scope (user, ip, channel) and outcome (admitted, refused).
     LIMIT_DECISIONS Counter Count "stormwire_limit_decisions_total";
     /// Leases asked of the limiter's engine, by outcome (granted, partial, empty, failed).
     LIMIT_LEASES Counter Count "stormwire_limit_leases_total";
