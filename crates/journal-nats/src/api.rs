@@ -15,9 +15,6 @@ pub(crate) const STREAM_NOT_FOUND: u32 = 10059;
 pub(crate) const STREAM_DIFFERS: u32 = 10058;
 /// "no message found".
 pub(crate) const MESSAGE_NOT_FOUND: u32 = 10037;
-/// "consumer not found".
-pub(crate) const CONSUMER_NOT_FOUND: u32 = 10014;
-
 /// An error that JetStream answered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
 #[error("{description} ({err_code})")]
@@ -64,6 +61,14 @@ impl Api {
         &self.guard
     }
 
+    /// `Err` while there is no connection. Known beforehand, it need not open the breaker, which would
+    /// go on refusing after a reconnect.
+    pub(crate) fn check(&self, operation: &str) -> Result<(), JournalError> {
+        self.caller.link().check().map_err(|reason| {
+            JournalError::Unavailable(format!("{operation}: {}", CallError::NotConnected(reason)))
+        })
+    }
+
     /// Asks `$JS.API.<subject>`. The outer error is a failure, the inner one JetStream's answer.
     pub(crate) async fn ask<T: DeserializeOwned>(
         &self,
@@ -71,6 +76,7 @@ impl Api {
         subject: &str,
         body: &serde_json::Value,
     ) -> Result<Result<T, Refusal>, JournalError> {
+        self.check(operation)?;
         let body = encode(body);
         let answer = self
             .guard
@@ -88,6 +94,7 @@ impl Api {
         body: &serde_json::Value,
         deadline: Duration,
     ) -> Result<Result<T, Refusal>, JournalError> {
+        self.check(operation)?;
         let answer = self
             .guard
             .call_within(operation, deadline, self.caller.call(api(subject), None, encode(body)))

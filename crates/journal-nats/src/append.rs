@@ -69,6 +69,11 @@ impl Appends {
                 frame.len()
             )));
         }
+        // Known beforehand, it need not open the breaker, which would go on refusing after a reconnect.
+        self.caller
+            .link()
+            .check()
+            .map_err(|reason| AppendError::Refused(CallError::NotConnected(reason).to_string()))?;
         let _pending = Pending::begin();
         let mut headers = HeaderMap::new();
         headers.insert(NATS_EXPECTED_LAST_SEQUENCE, HeaderValue::from(expected_last));

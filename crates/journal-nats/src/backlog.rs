@@ -4,11 +4,11 @@
 //! consumer is not pulled from; it is reset to the frame after the last persisted one, at most once a
 //! second a partition [M: 0.4 ms a reset], and its `num_pending` is then what remains to be persisted.
 
-use crate::api::{Api, CONSUMER_NOT_FOUND};
+use crate::api::Api;
 use crate::names;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition};
@@ -53,14 +53,17 @@ impl Drop for Backlog {
 }
 
 async fn report_all(api: Arc<Api>, due: Arc<Due>) {
+    let mut made = HashSet::new();
     loop {
         due.more.notified().await;
         let batch = std::mem::take(&mut *due.frames.lock());
-        for ((partition, epoch), through) in batch {
-            if let Err(error) = report(&api, partition, epoch, through).await {
-                tracing::debug!(%partition, %epoch, %error, "the backlog could not be reported");
+        for (log, through) in batch {
+            if let Err(error) = report(&api, &mut made, log, through).await {
+                tracing::debug!(partition = %log.0, epoch = %log.1, %error, "the backlog could not be reported");
+                // Made anew next time: the server leaves a reset of an absent consumer unanswered [M].
+                made.remove(&log);
                 // Again with the next round, unless a newer number has come.
-                due.frames.lock().entry((partition, epoch)).or_insert(through);
+                due.frames.lock().entry(log).or_insert(through);
                 due.more.notify_one();
             }
         }
@@ -70,28 +73,26 @@ async fn report_all(api: Arc<Api>, due: Arc<Due>) {
 
 async fn report(
     api: &Api,
-    partition: Partition,
-    epoch: Epoch,
+    made: &mut HashSet<(Partition, Epoch)>,
+    log: (Partition, Epoch),
     through: FrameSeq,
 ) -> Result<(), JournalError> {
-    let stream = names::stream(partition, epoch);
-    let reset = format!("CONSUMER.RESET.{stream}.{}", names::PERSIST_CONSUMER);
-    let position = json!({ "seq": through + 1 });
-    match api.ask::<Value>("backlog", &reset, &position).await? {
-        Err(refusal) if refusal.err_code == CONSUMER_NOT_FOUND => {}
-        answer => return answer.map(drop).map_err(JournalError::from),
+    let stream = names::stream(log.0, log.1);
+    if !made.contains(&log) {
+        let subject = format!("CONSUMER.CREATE.{stream}.{}", names::PERSIST_CONSUMER);
+        let settings = json!({
+            "stream_name": stream,
+            "config": {
+                "durable_name": names::PERSIST_CONSUMER,
+                "ack_policy": "all",
+                "deliver_policy": "all",
+                "metadata": { "program": "stormwire" },
+            },
+        });
+        api.ask::<Value>("backlog", &subject, &settings).await??;
+        made.insert(log);
     }
-    let create = format!("CONSUMER.CREATE.{stream}.{}", names::PERSIST_CONSUMER);
-    let settings = json!({
-        "stream_name": stream,
-        "config": {
-            "durable_name": names::PERSIST_CONSUMER,
-            "ack_policy": "all",
-            "deliver_policy": "all",
-            "metadata": { "program": "stormwire" },
-        },
-    });
-    api.ask::<Value>("backlog", &create, &settings).await??;
-    api.ask::<Value>("backlog", &reset, &position).await??;
+    let subject = format!("CONSUMER.RESET.{stream}.{}", names::PERSIST_CONSUMER);
+    api.ask::<Value>("backlog", &subject, &json!({ "seq": through + 1 })).await??;
     Ok(())
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 /// Where NATS is, who we are there, and the settings of the streams that are made.
 #[derive(Clone)]
 pub struct NatsConfig {
-    /// Servers of one cluster, `nats://[user:password@]host:port` or `tls://…`. One is enough: the others
-    /// are learnt from it.
+    /// Servers of one cluster, `nats://[user:password@]host:port`, `nats://[token@]host:port` or `tls://…`.
+    /// One is enough: the others are learnt from it.
     pub urls: Vec<String>,
     /// The name of this process in NATS's list of connections.
     pub name: String,
-    /// User name, if it is not in the URLs.
+    /// User name; goes before one in the URLs.
     pub user: Option<String>,
     /// That user's password.
     pub password: Option<String>,

@@ -53,7 +53,7 @@ impl Link {
             reason: "not connected yet".to_owned(),
         });
         gauge!(names::NATS_CONNECTED, "connection" => purpose).set(0);
-        let options = options(config)?
+        let options = options(config, &servers)?
             .name(format!("{} {purpose}", config.name))
             .subscription_capacity(subscription_capacity)
             .retry_on_initial_connect()
@@ -112,8 +112,17 @@ fn without_user(url: &str) -> String {
     if scheme.is_empty() { host.to_owned() } else { format!("{scheme}://{host}") }
 }
 
-fn options(config: &NatsConfig) -> Result<ConnectOptions, NatsError> {
+fn options(config: &NatsConfig, servers: &[ServerAddr]) -> Result<ConnectOptions, NatsError> {
     let mut options = ConnectOptions::new();
+    // The library leaves what a URL says before the `@` aside.
+    let named = servers.iter().find_map(|server| Some((server.username()?, server.password())));
+    match named {
+        Some((user, Some(password))) => {
+            options = options.user_and_password(decoded(user), decoded(password));
+        }
+        Some((token, None)) => options = options.token(decoded(token)),
+        None => {}
+    }
     if let Some(user) = &config.user {
         options =
             options.user_and_password(user.clone(), config.password.clone().unwrap_or_default());
@@ -131,6 +140,27 @@ fn options(config: &NatsConfig) -> Result<ConnectOptions, NatsError> {
             options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
     }
     Ok(options)
+}
+
+/// Text of a URL with each `%` and two hexadecimal digits made a byte again.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(before.as_bytes());
+        match after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(b'%');
+                rest = after;
+            }
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// At once the first time, then 20 ms doubled up to a second.
@@ -203,10 +233,17 @@ mod tests {
     }
 
     #[test]
+    fn passwords_in_a_url_may_hold_any_character() {
+        assert_eq!(decoded("p%40ss%2Fw%C3%B6rd"), "p@ss/w\u{f6}rd");
+        assert_eq!(decoded("100%"), "100%");
+        assert_eq!(decoded("%zz%e"), "%zz%e");
+    }
+
+    #[test]
     fn an_absent_credentials_file_is_named() {
         let config =
             NatsConfig { credentials: Some("/nowhere/x.creds".into()), ..NatsConfig::default() };
-        let error = options(&config).unwrap_err().to_string();
+        let error = options(&config, &[]).unwrap_err().to_string();
         assert!(error.contains("/nowhere/x.creds"), "{error}");
     }
 

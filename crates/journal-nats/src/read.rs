@@ -26,6 +26,9 @@ const LEADER_FRAMES_MAX: usize = 64;
 /// Longest time for one page, longer than for a single answer.
 const PAGE_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Longest time for a read in all: its turn, the page, the leader's frames.
+const READ_DEADLINE: Duration = Duration::from_secs(10);
+
 /// The reading side of the journal.
 pub(crate) struct Reads {
     pages: Semaphore,
@@ -48,14 +51,24 @@ impl Reads {
     ) -> Result<Vec<StoredFrame>, JournalError> {
         let frames = frames.clamp(1, PAGE_FRAMES_MAX);
         let bytes = bytes.clamp(1, PAGE_BYTES_MAX);
-        let _permit = self.pages.acquire().await.map_err(|_| closed())?;
-        let attempt = async { Ok(direct(api, log, from, frames, bytes).await?) };
-        let page = api
-            .guard()
-            .call_within("read", PAGE_DEADLINE, attempt)
-            .await
-            .map_err(|error| api::unavailable("read", &error))??;
-        if page.is_empty() { from_leader(api, log, from, frames, bytes).await } else { Ok(page) }
+        api.check("read")?;
+        let page = async {
+            let _permit = self.pages.acquire().await;
+            let page = api
+                .guard()
+                .call_within("read", PAGE_DEADLINE, direct(api, log, from, frames, bytes))
+                .await
+                .map_err(|error| api::unavailable("read", &error))??;
+            if page.is_empty() {
+                from_leader(api, log, from, frames, bytes).await
+            } else {
+                Ok(page)
+            }
+        };
+        let in_time = tokio::time::timeout(READ_DEADLINE, page).await;
+        in_time.unwrap_or_else(|_| {
+            Err(JournalError::Unavailable("read: the journal is too slow".to_owned()))
+        })
     }
 }
 
@@ -77,12 +90,8 @@ async fn direct(
 ) -> Result<Result<Vec<StoredFrame>, JournalError>, CallError> {
     let request = json!({ "seq": from.max(1), "batch": frames, "max_bytes": bytes });
     let subject = api::api(&format!("DIRECT.GET.{}", names::stream(log.partition, log.epoch)));
-    let caller = api.caller();
-    let mut answers = match caller.call_many(subject, None, api::encode(&request), frames + 1).await
-    {
-        Ok(answers) => answers,
-        Err(error) => return Err(error),
-    };
+    let request = api::encode(&request);
+    let mut answers = api.caller().call_many(subject, None, request, frames + 1).await?;
     let mut page: Vec<StoredFrame> = Vec::new();
     loop {
         let message = match answers.next().await {
@@ -120,10 +129,6 @@ fn previous(message: &Message) -> Option<FrameSeq> {
 
 fn lost_on_the_way() -> JournalError {
     JournalError::Unavailable("an answer was lost on the way".to_owned())
-}
-
-fn closed() -> JournalError {
-    JournalError::Unavailable("the journal is closed".to_owned())
 }
 
 /// The same page one by one from the leader, which is never behind.

@@ -1,8 +1,6 @@
 //! Gateways that talk to each other over a real nats-server.
 
-mod common;
-
-use common::{PATIENCE, config};
+use crate::appender::{PATIENCE, config};
 use futures::StreamExt as _;
 use std::time::Duration;
 use stormwire_core::Partition;

@@ -1,11 +1,11 @@
-//! What the tests of this engine share: a journal on a server, and an appender of the simplest kind.
-#![expect(dead_code, reason = "each test file uses its part")]
+//! What the tests share: a journal on a server, and an appender of the simplest kind.
 
 use bytes::Bytes;
 use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition};
 use stormwire_journal::Journal;
 use stormwire_journal_nats::{NatsConfig, NatsJournal};
+use stormwire_testkit::wait_for;
 
 pub(crate) const E: Epoch = Epoch::FIRST;
 /// How long a test waits for what must happen.
@@ -54,7 +54,10 @@ pub(crate) async fn append_until_settled(
 pub(crate) async fn check_all(journal: &NatsJournal, partition: Partition) -> FrameSeq {
     let mut last = 0;
     loop {
-        let page = journal.read(partition, E, last + 1, 1000, 1 << 20).await.expect("a page");
+        let page = wait_for("a page", PATIENCE, async || {
+            journal.read(partition, E, last + 1, 1000, 1 << 20).await.ok()
+        })
+        .await;
         if page.is_empty() {
             return last;
         }

@@ -1,8 +1,6 @@
 //! The journal on three real nodes, each stream on all three: what a killed leader costs.
 
-mod common;
-
-use common::{E, PATIENCE, append_until_settled, check_all, config};
+use crate::appender::{E, PATIENCE, append_until_settled, check_all, config};
 use futures::StreamExt as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,18 +1,18 @@
 //! The journal on one real nats-server: settings, fencing, restarts, the tail, the backlog.
 
-mod common;
-
-use common::{E, PATIENCE, append_until_settled, body, check_all, config, journal};
-use futures::StreamExt as _;
+use crate::appender::{E, PATIENCE, append_until_settled, body, check_all, config, journal};
+use async_nats::jetstream::consumer::PullConsumer;
 use futures::future::join_all;
+use futures::{FutureExt as _, StreamExt as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use stormwire_core::{Epoch, Partition};
+use stormwire_guard::BreakerState;
 use stormwire_journal::{AppendError, Journal, JournalError, TailEvent};
 use stormwire_journal_nats::{NatsConfig, NatsJournal};
 use stormwire_testkit::nats::NatsServer;
-use stormwire_testkit::wait_until;
+use stormwire_testkit::{Folder, Launch, Port, Program, Server, wait_until};
 use tokio::time::{Instant, timeout};
 
 const P: Partition = Partition(3);
@@ -208,18 +208,106 @@ async fn the_backlog_is_what_remains_to_be_persisted() {
         journal.append(P, E, last, body(P, last + 1)).await.unwrap();
     }
     let jetstream = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
-    let pending = async || {
-        let consumer: Result<async_nats::jetstream::consumer::PullConsumer, _> =
-            jetstream.get_consumer_from_stream("persist", "STORM_3_1").await;
-        Some(consumer.ok()?.get_info().await.ok()?.num_pending)
+    let shown = |remaining| {
+        let jetstream = jetstream.clone();
+        let pending = move || {
+            let jetstream = jetstream.clone();
+            let ask = async move {
+                let consumer: PullConsumer =
+                    jetstream.get_consumer_from_stream("persist", "STORM_3_1").await.ok()?;
+                Some(consumer.get_info().await.ok()?.num_pending)
+            };
+            ask.map(move |pending| pending == Some(remaining)).boxed()
+        };
+        wait_until("the backlog is shown", PATIENCE, pending)
     };
     // The ledger may go back at a take-over, and so does what is shown.
     for (through, remaining) in [(4, 6), (9, 1), (2, 8), (10, 0)] {
         journal.persisted(P, E, through).await;
-        wait_until("the backlog is shown", PATIENCE, async || pending().await == Some(remaining))
-            .await;
+        shown(remaining).await;
     }
     journal.trim(P, E, 5).await.unwrap();
     journal.persisted(P, E, 7).await;
-    wait_until("the backlog is shown", PATIENCE, async || pending().await == Some(3)).await;
+    shown(3).await;
+}
+
+/// A log as somebody made it by hand: deletes are allowed, so that it can have a hole.
+async fn log_with_a_hole(server: &NatsServer, partition: Partition, allow_direct: bool) {
+    let jetstream =
+        async_nats::jetstream::new(async_nats::connect(server.url()).await.expect("NATS answers"));
+    let config = async_nats::jetstream::stream::Config {
+        name: format!("STORM_{partition}_1"),
+        subjects: vec![format!("storm.events.{partition}.1")],
+        allow_direct,
+        ..Default::default()
+    };
+    let stream = jetstream.create_stream(config).await.expect("NATS answers");
+    let journal = journal(vec![server.url()]).await;
+    for last in 0..6 {
+        journal.append(partition, E, last, body(partition, last + 1)).await.expect("NATS answers");
+    }
+    stream.delete_message(3).await.expect("NATS answers");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_replica_and_the_leader_give_the_same_pages() {
+    let Some(server) = NatsServer::start().await else { return };
+    let (direct, leader) = (Partition(1), Partition(2));
+    log_with_a_hole(&server, direct, true).boxed().await;
+    log_with_a_hole(&server, leader, false).boxed().await;
+    let journal = journal(vec![server.url()]).await;
+    for partition in [direct, leader] {
+        let page = async |from, frames, bytes| {
+            let page = journal.read(partition, E, from, frames, bytes).await.unwrap();
+            for frame in &page {
+                assert_eq!(frame.bytes, body(partition, frame.seq));
+            }
+            page.into_iter().map(|frame| frame.seq).collect::<Vec<_>>()
+        };
+        assert_eq!(page(0, 100, 1 << 20).await, [1, 2, 4, 5, 6]);
+        assert_eq!(page(3, 2, 1 << 20).await, [4, 5]);
+        assert_eq!(page(4, 100, 1).await, [4], "one frame at least");
+        assert_eq!(page(7, 100, 1 << 20).await, [0; 0]);
+        assert_eq!(journal.frame(partition, E, 3).await.unwrap(), None);
+        assert_eq!(journal.frame(partition, E, 0).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_and_the_right_one_works() {
+    let Some(plain) = NatsServer::start().await else { return };
+    let folder = Folder::temporary("guarded").unwrap();
+    let port = Port::reserve().unwrap();
+    let program = Program::Nats.find().expect("it runs already");
+    let launch = Launch::new("guarded", program, folder.path()).arguments([
+        "-js".to_owned(),
+        format!("-sd={}", folder.path().display()),
+        "-a=127.0.0.1".to_owned(),
+        format!("-p={}", port.number()),
+        "--user=ann".to_owned(),
+        "--pass=secret".to_owned(),
+    ]);
+    drop(plain);
+    let server = Server::new(launch);
+    let number = port.number();
+    server
+        .start(
+            || async move { tokio::net::TcpStream::connect(("127.0.0.1", number)).await.is_ok() },
+        )
+        .await
+        .unwrap();
+    let url = format!("nats://127.0.0.1:{number}");
+    let with = |user: &str, password: &str| NatsConfig {
+        user: Some(user.to_owned()),
+        password: Some(password.to_owned()),
+        ..config(vec![url.clone()])
+    };
+    let refused = NatsJournal::connect(with("ann", "guess")).await.unwrap();
+    let error = refused.ping().await.unwrap_err().to_string();
+    assert!(error.to_lowercase().contains("authorization violation"), "{error}");
+    let journal = NatsJournal::connect(with("ann", "secret")).await.unwrap();
+    journal.ping().await.unwrap();
+    let in_url = config(vec![format!("nats://ann:secret@127.0.0.1:{number}")]);
+    NatsJournal::connect(in_url).await.unwrap().ping().await.unwrap();
+    assert!(journal.breakers().iter().all(|(_, state)| *state == BreakerState::Closed));
 }
