@@ -1,2 +1,129 @@
-//! placeholder
-fn main() {}
+//! The load generator: what `cargo xtask bench` measures with.
+//!
+//! It shares no code with the server or its client library, so that it can't share their mistakes, and
+//! does as little for an event as it can, because it runs on the same cores. Each subcommand warms up,
+//! measures several times and writes one JSON line a figure to standard output; progress goes to the
+//! terminal. Every refused event ends a measurement: a figure with refusals is none.
+
+mod ceiling;
+mod control;
+mod ingest;
+mod persist;
+mod publisher;
+mod report;
+mod socket;
+mod usage;
+
+use clap::{Args, Parser, Subcommand};
+use std::process::ExitCode;
+use std::time::Duration;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Why a measurement has no result.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Failure(String);
+
+pub(crate) type Outcome<T = ()> = Result<T, Failure>;
+
+impl Failure {
+    pub(crate) fn of(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+
+    /// For `map_err`: what was being done, then why it failed.
+    pub(crate) fn doing<E: std::fmt::Display>(
+        what: impl std::fmt::Display,
+    ) -> impl FnOnce(E) -> Self {
+        move |error| Self(format!("{what}: {error}"))
+    }
+}
+
+#[derive(Parser)]
+#[command(name = "stormwire-load", about = "Measures a running Stormwire")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How long and how often, the same for every bench.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Timing {
+    /// The name that the figures carry
+    #[arg(long)]
+    pub(crate) bench: String,
+    /// Seconds before the first measurement
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) warm_up: f64,
+    /// Seconds of one measurement
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) seconds: f64,
+    /// How many measurements
+    #[arg(long, default_value_t = 5)]
+    pub(crate) runs: usize,
+}
+
+impl Timing {
+    pub(crate) fn warm_up(&self) -> Duration {
+        Duration::from_secs_f64(self.warm_up)
+    }
+
+    pub(crate) fn run(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+}
+
+/// What is published.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Traffic {
+    /// How many publishers, a connection and a channel each
+    #[arg(long, default_value_t = 50)]
+    pub(crate) publishers: usize,
+    /// How many unacknowledged messages a publisher may have
+    #[arg(long, default_value_t = 100)]
+    pub(crate) window: usize,
+    /// Events in one message
+    #[arg(long, default_value_t = 100)]
+    pub(crate) batch: usize,
+    /// Bytes of one event's data
+    #[arg(long, default_value_t = 128)]
+    pub(crate) bytes: usize,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Acknowledged events a second through one gateway, then latency at a fixed rate
+    Ingest(ingest::Options),
+    /// The same payload published to JetStream itself: what no gateway can exceed
+    Ceiling(ceiling::Options),
+    /// Publish so many events and end
+    Fill(ingest::FillOptions),
+    /// Rows a second from the journal to Postgres, beside a bare COPY of the same rows
+    Persist(persist::Options),
+}
+
+fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    // One thread: the machine's cores are for what is measured.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(async {
+            match command {
+                Command::Ingest(options) => ingest::run(&options).await,
+                Command::Ceiling(options) => ceiling::run(&options).await,
+                Command::Fill(options) => ingest::fill(&options).await,
+                Command::Persist(options) => persist::run(&options).await,
+            }
+        }),
+        Err(error) => Err(Failure::doing("starting a runtime")(error)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report::complain(&failure.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What all publishers do just now, and what they have achieved together.
+
+use crate::{Failure, Outcome};
+use hdrhistogram::Histogram;
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Latencies above are counted as this: a minute in microseconds.
+const LONGEST_MICROS: u64 = 60_000_000;
+
+/// How publishers send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// As much as the window lets them.
+    Saturate,
+    /// One message each interval, whether the last was acknowledged or not.
+    Paced {
+        /// When the schedule began.
+        since: Instant,
+        /// Between two messages of one publisher.
+        interval: Duration,
+    },
+    /// Nothing more; answers are awaited.
+    Finish,
+}
+
+/// Shared by the tasks of one thread.
+#[derive(Debug)]
+pub(crate) struct Control {
+    mode: watch::Sender<Mode>,
+    acknowledged: Cell<u64>,
+    sent: Cell<u64>,
+    /// No more events than this are sent.
+    pub(crate) budget: Cell<u64>,
+    latencies: RefCell<Option<Histogram<u64>>>,
+    failure: RefCell<Option<String>>,
+}
+
+impl Control {
+    pub(crate) fn new(budget: u64) -> Self {
+        Self {
+            mode: watch::Sender::new(Mode::Saturate),
+            acknowledged: Cell::new(0),
+            sent: Cell::new(0),
+            budget: Cell::new(budget),
+            latencies: RefCell::new(None),
+            failure: RefCell::new(None),
+        }
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Mode> {
+        self.mode.subscribe()
+    }
+
+    /// Takes these events out of the budget; false when it has not as many.
+    pub(crate) fn may_send(&self, events: u64) -> bool {
+        let left = self.budget.get();
+        if left < events {
+            return false;
+        }
+        self.budget.set(left - events);
+        self.sent.set(self.sent.get() + events);
+        true
+    }
+
+    pub(crate) fn acknowledge(&self, events: u64, latency: Duration) {
+        self.acknowledged.set(self.acknowledged.get() + events);
+        if let Some(latencies) = &mut *self.latencies.borrow_mut() {
+            let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+            latencies.saturating_record(micros.clamp(1, LONGEST_MICROS));
+        }
+    }
+
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged.get()
+    }
+
+    /// Whether everything that was sent is acknowledged and nothing more will be.
+    pub(crate) fn is_done(&self, batch: u64) -> bool {
+        self.budget.get() < batch && self.acknowledged.get() == self.sent.get()
+    }
+
+    /// Begins to keep latencies, from none.
+    pub(crate) fn keep_latencies(&self) -> Outcome {
+        let new = Histogram::new_with_bounds(1, LONGEST_MICROS, 3);
+        *self.latencies.borrow_mut() = Some(new.map_err(Failure::doing("a histogram"))?);
+        Ok(())
+    }
+
+    /// The latencies since [`Self::keep_latencies`].
+    pub(crate) fn take_latencies(&self) -> Option<Histogram<u64>> {
+        self.latencies.borrow_mut().take()
+    }
+
+    /// Notes the first failure; the measurement ends with it.
+    pub(crate) fn fail(&self, why: &str) {
+        self.failure.borrow_mut().get_or_insert_with(|| why.to_owned());
+    }
+
+    /// The first failure, if there was one.
+    pub(crate) fn check(&self) -> Outcome {
+        self.failure.borrow().as_ref().map_or(Ok(()), |why| Err(Failure::of(why.clone())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_spent_once() {
+        let control = Control::new(150);
+        assert!(control.may_send(100));
+        assert!(!control.may_send(100));
+        assert!(!control.is_done(100));
+        control.acknowledge(100, Duration::ZERO);
+        assert!(control.is_done(100));
+    }
+
+    #[test]
+    fn latencies_are_kept_only_when_asked_for() {
+        let control = Control::new(0);
+        control.acknowledge(1, Duration::from_millis(1));
+        control.keep_latencies().unwrap();
+        control.acknowledge(1, Duration::from_secs(3600));
+        let latencies = control.take_latencies().unwrap();
+        assert_eq!(latencies.len(), 1);
+        assert!(latencies.max() >= LONGEST_MICROS);
+        assert!(control.take_latencies().is_none());
+    }
+
+    #[test]
+    fn the_first_failure_stands() {
+        let control = Control::new(0);
+        assert!(control.check().is_ok());
+        control.fail("one");
+        control.fail("two");
+        assert_eq!(control.check().unwrap_err().to_string(), "one");
+    }
+}
