@@ -81,9 +81,9 @@ impl Api {
         let answer = self
             .guard
             .retry(operation, temporary, || self.caller.call(api(subject), None, body.clone()))
-            .await
-            .map_err(|error| unavailable(operation, &error))?;
-        parse(&answer.payload)
+            .await;
+        self.caller.link().note(answer.is_ok());
+        parse(&answer.map_err(|error| unavailable(operation, &error))?.payload)
     }
 
     /// The same, once, with a deadline of its own: for what is slow by nature.

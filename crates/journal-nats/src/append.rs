@@ -87,7 +87,9 @@ impl Appends {
                 Ok(answer) => Ok(Ok(answer)),
             }
         };
-        match self.guard.call("append", attempt).await {
+        let outcome = self.guard.call("append", attempt).await;
+        self.caller.link().note(matches!(outcome, Ok(Ok(_))));
+        match outcome {
             Ok(Ok(answer)) => {
                 judge(&answer.payload, &names::stream(partition, epoch), expected_last)
             }

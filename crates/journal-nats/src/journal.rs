@@ -131,7 +131,11 @@ impl NatsJournal {
         let known = self.epochs.lock().get(&partition).copied();
         match known {
             Some((epoch, at)) if at.elapsed() < EPOCH_FRESH_FOR => Ok(epoch),
-            _ => self.find_epoch(partition).await?.ok_or_else(|| absent(partition)),
+            // The cluster's list has another leader than the stream: without it, the one known will do.
+            Some((epoch, _)) => {
+                Ok(self.find_epoch(partition).await.ok().flatten().unwrap_or(epoch))
+            }
+            None => self.find_epoch(partition).await?.ok_or_else(|| absent(partition)),
         }
     }
 

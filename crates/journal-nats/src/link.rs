@@ -3,16 +3,23 @@
 
 use crate::config::{NatsConfig, NatsError};
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use futures::FutureExt as _;
 use metrics::{counter, gauge};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 use stormwire_telemetry::metrics as names;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Silence after which the client pings the server; two unanswered pings end the connection. The
 /// library's minute would leave a frozen server unnoticed for three.
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// Longest time for one attempt to connect.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+/// How long requests may go unanswered before another server is tried. Longer than the election of a
+/// stream's leader usually takes, and harmless if it takes longer.
+const USELESS_AFTER: Duration = Duration::from_secs(6);
 /// How long a start waits for servers that are there.
 const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 /// Longest pause between attempts.
@@ -36,6 +43,30 @@ pub(crate) struct LinkState {
 pub(crate) struct Link {
     client: Client,
     state: watch::Receiver<LinkState>,
+    doubt: Arc<Mutex<Doubt>>,
+}
+
+/// Whether the server at the other end is of any use: it may answer pings and yet be cut off from the
+/// rest of its cluster.
+#[derive(Default)]
+struct Doubt {
+    since: Option<Instant>,
+}
+
+impl Doubt {
+    /// Notes whether a request was answered; true when none has been for too long.
+    fn note(&mut self, answered: bool, now: Instant) -> bool {
+        if answered {
+            self.since = None;
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        let too_long = now.duration_since(since) >= USELESS_AFTER;
+        if too_long {
+            self.since = None;
+        }
+        too_long
+    }
 }
 
 impl Link {
@@ -68,7 +99,7 @@ impl Link {
             });
         let client =
             options.connect(servers).await.map_err(|error| NatsError::Start(error.to_string()))?;
-        Ok(Self { client, state })
+        Ok(Self { client, state, doubt: Arc::default() })
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -84,6 +115,16 @@ impl Link {
     pub(crate) fn check(&self) -> Result<(), String> {
         let state = self.state.borrow();
         if state.connected { Ok(()) } else { Err(state.reason.clone()) }
+    }
+
+    /// Notes whether JetStream answered a request made over it. When none was answered for seconds, it
+    /// connects anew, to another server if there are several.
+    pub(crate) fn note(&self, answered: bool) {
+        if self.doubt.lock().note(answered, Instant::now()) {
+            tracing::warn!("NATS answers no request; connecting to another of its servers");
+            // Full: what is queued will not be answered either, and doubt comes again.
+            self.client.force_reconnect().now_or_never();
+        }
     }
 
     /// Waits until there is a connection, but not for long: a process must come up without it.
@@ -252,6 +293,19 @@ mod tests {
         assert_eq!(reconnect_pause(1), Duration::ZERO);
         assert_eq!(reconnect_pause(3), Duration::from_millis(40));
         assert_eq!(reconnect_pause(usize::MAX), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_server_is_useless_when_nothing_was_answered_for_seconds() {
+        let (mut doubt, start) = (Doubt::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(!doubt.note(false, at(0)));
+        assert!(!doubt.note(false, at(5)));
+        assert!(!doubt.note(true, at(5)), "an answer begins it anew");
+        assert!(!doubt.note(false, at(7)));
+        assert!(!doubt.note(false, at(12)));
+        assert!(doubt.note(false, at(13)));
+        assert!(!doubt.note(false, at(14)), "the next server has its time as well");
     }
 
     #[test]

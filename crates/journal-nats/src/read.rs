@@ -79,8 +79,7 @@ pub(crate) struct Log {
     pub(crate) epoch: Epoch,
 }
 
-/// A batch by direct get: the frames in order, then a status. Each answer names the one before it, so
-/// that an answer lost on the way is noticed.
+/// A batch by direct get.
 async fn direct(
     api: &Api,
     log: Log,
@@ -92,43 +91,58 @@ async fn direct(
     let subject = api::api(&format!("DIRECT.GET.{}", names::stream(log.partition, log.epoch)));
     let request = api::encode(&request);
     let mut answers = api.caller().call_many(subject, None, request, frames + 1).await?;
-    let mut page: Vec<StoredFrame> = Vec::new();
+    let mut page = Page { log, frames: Vec::new() };
     loop {
-        let message = match answers.next().await {
-            Ok(message) => message,
+        match answers.next().await {
+            Ok(message) => match page.take(message) {
+                Ok(Step::More) => {}
+                Ok(Step::Complete) => return Ok(Ok(page.frames)),
+                Err(error) => return Ok(Err(error)),
+            },
             // No replica answers direct gets; perhaps the leader answers the API.
             Err(CallError::NoResponders(_)) => return Ok(Ok(Vec::new())),
             Err(error) => return Err(error),
-        };
-        let last = page.last().map_or(0, |frame| frame.seq);
-        match message.status.map(|status| status.as_u16()) {
-            None | Some(200) => {}
-            Some(204) if previous(&message) == Some(last) => return Ok(Ok(page)),
-            Some(204) => return Ok(Err(lost_on_the_way())),
-            Some(404) => return Ok(Ok(Vec::new())),
-            Some(status) => {
-                let text = message.description.unwrap_or_default();
-                return Ok(Err(JournalError::Unavailable(format!("direct get: {status} {text}"))));
-            }
-        }
-        if previous(&message) != Some(last) {
-            return Ok(Err(lost_on_the_way()));
-        }
-        match live_frame(log.partition, log.epoch, message) {
-            Some(frame) => page.push(frame),
-            None => {
-                return Ok(Err(JournalError::Protocol("a direct get without headers".to_owned())));
-            }
         }
     }
 }
 
-fn previous(message: &Message) -> Option<FrameSeq> {
-    number(message.headers.as_ref()?, "Nats-Last-Sequence")
+/// A page as its answers come: the frames in order, then a status. Each answer names the one before it,
+/// so that one lost on the way is noticed and is not taken for a hole.
+struct Page {
+    log: Log,
+    frames: Vec<StoredFrame>,
 }
 
-fn lost_on_the_way() -> JournalError {
-    JournalError::Unavailable("an answer was lost on the way".to_owned())
+#[derive(Debug, PartialEq)]
+enum Step {
+    More,
+    Complete,
+}
+
+impl Page {
+    fn take(&mut self, message: Message) -> Result<Step, JournalError> {
+        let status = message.status.map_or(200, |status| status.as_u16());
+        match status {
+            200 | 204 => {}
+            404 => return Ok(Step::Complete),
+            _ => {
+                let text = message.description.unwrap_or_default();
+                return Err(JournalError::Unavailable(format!("direct get: {status} {text}")));
+            }
+        }
+        let previous = message.headers.as_ref().and_then(|h| number(h, "Nats-Last-Sequence"));
+        if previous != Some(self.frames.last().map_or(0, |frame| frame.seq)) {
+            return Err(JournalError::Unavailable("an answer was lost on the way".to_owned()));
+        }
+        if status == 204 {
+            return Ok(Step::Complete);
+        }
+        let frame = live_frame(self.log.partition, self.log.epoch, message).ok_or_else(|| {
+            JournalError::Protocol("a direct get without sequence and time".to_owned())
+        })?;
+        self.frames.push(frame);
+        Ok(Step::More)
+    }
 }
 
 /// The same page one by one from the leader, which is never behind.
@@ -228,6 +242,56 @@ fn timestamp(text: &str) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An answer to a direct get.
+    fn answer(status: Option<u16>, seq: Option<FrameSeq>, previous: FrameSeq) -> Message {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Last-Sequence", previous.to_string());
+        if let Some(seq) = seq {
+            headers.insert("Nats-Sequence", seq.to_string());
+            headers.insert("Nats-Time-Stamp", "2026-11-21T11:57:24.170918982Z");
+        }
+        Message {
+            subject: "_INBOX.1".into(),
+            reply: None,
+            payload: Bytes::from_static(b"frame"),
+            headers: Some(headers),
+            status: status.map(|status| status.try_into().unwrap()),
+            description: None,
+            length: 0,
+        }
+    }
+
+    fn page() -> Page {
+        Page { log: Log { partition: Partition(1), epoch: Epoch(1) }, frames: Vec::new() }
+    }
+
+    #[test]
+    fn a_hole_in_the_log_is_no_answer_lost_on_the_way() {
+        let mut page = page();
+        assert_eq!(page.take(answer(None, Some(4), 0)), Ok(Step::More));
+        assert_eq!(page.take(answer(None, Some(7), 4)), Ok(Step::More), "5 and 6 are not there");
+        assert_eq!(page.take(answer(Some(204), None, 7)), Ok(Step::Complete));
+        assert_eq!(page.frames.iter().map(|frame| frame.seq).collect::<Vec<_>>(), [4, 7]);
+    }
+
+    #[test]
+    fn an_answer_lost_on_the_way_spoils_the_page() {
+        for lost in [answer(None, Some(6), 5), answer(Some(204), None, 5)] {
+            let mut page = page();
+            assert_eq!(page.take(answer(None, Some(4), 0)), Ok(Step::More));
+            assert!(matches!(page.take(lost), Err(JournalError::Unavailable(_))));
+        }
+        assert!(page().take(answer(None, Some(5), 4)).is_err(), "the first was lost");
+    }
+
+    #[test]
+    fn nothing_there_is_an_empty_page_and_other_answers_are_errors() {
+        assert_eq!(page().take(answer(Some(404), None, 0)), Ok(Step::Complete));
+        let refused = page().take(answer(Some(408), None, 0)).unwrap_err().to_string();
+        assert!(refused.contains("408"), "{refused}");
+        assert!(matches!(page().take(answer(None, None, 0)), Err(JournalError::Protocol(_))));
+    }
 
     #[test]
     fn the_journals_time_is_cut_to_milliseconds() {
