@@ -43,6 +43,7 @@ use stormwire_archive::Archive;
 use stormwire_core::Clock;
 use stormwire_guard::GuardConfig;
 use stormwire_journal::{Journal, Peers};
+use stormwire_limits::{Limiter, SlidingWindow};
 
 /// The name of the database in a data directory.
 pub const FILE_NAME: &str = "stormwire.db";
@@ -51,6 +52,8 @@ pub const FILE_NAME: &str = "stormwire.db";
 const FRAMES_AHEAD: usize = 4;
 /// Rows that a reader of events reads ahead: an event may have 64 KiB.
 const EVENTS_AHEAD: usize = 16;
+/// Users, addresses and channels whose units are counted at a time.
+const LIMIT_KEYS_MAX: usize = 500_000;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!();
 
@@ -95,6 +98,7 @@ impl Default for EmbeddedConfig {
 pub struct Embedded {
     journal: Arc<EmbeddedJournal>,
     archive: Arc<EmbeddedArchive>,
+    limiter: Arc<SlidingWindow>,
     writer: Writer,
     task: tokio::task::JoinHandle<()>,
 }
@@ -134,7 +138,13 @@ impl Embedded {
         let journal = EmbeddedJournal { writer: writer.clone(), logs, tails, reads };
         let reads = readers("sqlite_archive", EVENTS_AHEAD, &config.archive_pool);
         let archive = EmbeddedArchive { writer: writer.clone(), reads, clock };
-        Ok(Self { journal: Arc::new(journal), archive: Arc::new(archive), writer, task })
+        Ok(Self {
+            journal: Arc::new(journal),
+            archive: Arc::new(archive),
+            limiter: Arc::new(SlidingWindow::new(LIMIT_KEYS_MAX)),
+            writer,
+            task,
+        })
     }
 
     /// The journal.
@@ -147,6 +157,12 @@ impl Embedded {
     #[must_use]
     pub fn archive(&self) -> Arc<dyn Archive> {
         Arc::clone(&self.archive) as Arc<dyn Archive>
+    }
+
+    /// The limiter, which counts in this process: here that is everybody.
+    #[must_use]
+    pub fn limiter(&self) -> Arc<dyn Limiter> {
+        Arc::clone(&self.limiter) as Arc<dyn Limiter>
     }
 
     /// Nobody.
