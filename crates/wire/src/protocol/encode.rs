@@ -1,6 +1,6 @@
 //! Writing messages in either codec.
 
-use super::json::write::{self, Object};
+use super::json::write::{self, Object, list};
 use super::{
     Codec, Connected, Cursor, ErrorMessage, EventsEncoder, Member, Mode, Operation, Page, Payload,
     Published, Receipt, Request, RequestId, ServerMessage, Since, Subscribe, Subscribed, Target,
@@ -167,7 +167,7 @@ fn message_json(out: &mut BytesMut, message: &ServerMessage<'_>) {
         ServerMessage::Presence { id, channel, members } => {
             let mut object = Object::op(out, "presence", id.as_ref());
             object.text("channel", channel.as_str());
-            list_json(object.member("members"), members, |out, member| {
+            list(object.member("members"), members, |out, member| {
                 let mut object = Object::new(out);
                 member_json(&mut object, member);
                 object.end();
@@ -285,21 +285,6 @@ fn payload_json(object: &mut Object<'_>, payload: &Payload<'_>) {
     object.data(data, binary);
 }
 
-fn list_json<T>(
-    out: &mut BytesMut,
-    items: impl IntoIterator<Item = T>,
-    mut each: impl FnMut(&mut BytesMut, T),
-) {
-    out.put_u8(b'[');
-    for (at, item) in items.into_iter().enumerate() {
-        if at > 0 {
-            out.put_u8(b',');
-        }
-        each(out, item);
-    }
-    out.put_u8(b']');
-}
-
 fn request_json(out: &mut BytesMut, request: &Request<'_>) {
     let mut object = Object::op(out, request.op.name(), request.id.as_ref());
     match &request.op {
@@ -319,7 +304,7 @@ fn request_json(out: &mut BytesMut, request: &Request<'_>) {
             if op.receipt == Receipt::Archive {
                 object.text("receipt", "archive");
             }
-            list_json(object.member("events"), op.events.iter(), |out, event| {
+            list(object.member("events"), op.events.iter(), |out, event| {
                 let mut object = Object::new(out);
                 object.optional_text("type", event.kind);
                 object.optional_text("key", event.key);
@@ -353,7 +338,7 @@ fn target_json(object: &mut Object<'_>, target: &Target) {
     match target {
         Target::Channels(channels) => match &channels[..] {
             [channel] => object.text("channel", channel.as_str()),
-            channels => list_json(object.member("channels"), channels, |out, channel| {
+            channels => list(object.member("channels"), channels, |out, channel| {
                 write::text(out, channel.as_str());
             }),
         },

@@ -1,6 +1,6 @@
 //! Writing events: each once per codec, whoever is to read them.
 
-use super::json::write::{self, Object};
+use super::json::write::{self, Object, list};
 use super::proto::raw;
 use super::{Codec, Cursor, RequestId};
 use crate::frame::{Event, Run};
@@ -144,9 +144,15 @@ impl EventsEncoder {
         }
     }
 
-    /// A REST page with these events (JSON only): `next` is where the next page begins. The encoder is
-    /// empty afterwards.
-    pub fn page(&mut self, channel: &str, more: bool, next: Option<Position>) -> Bytes {
+    /// A REST page with these events (JSON only): `next` is where the next page begins, `gaps` are the
+    /// stretches in it that are missing. The encoder is empty afterwards.
+    pub fn page(
+        &mut self,
+        channel: &str,
+        more: bool,
+        next: Option<Position>,
+        gaps: &[(Position, Position)],
+    ) -> Bytes {
         let mut out = self.json_buffer(channel, None);
         let mut object = Object::new(&mut out);
         object.text("channel", channel);
@@ -155,6 +161,14 @@ impl EventsEncoder {
         object.flag("more", more);
         if let Some(next) = next {
             object.text("next", &next.to_string());
+        }
+        if !gaps.is_empty() {
+            list(object.member("gaps"), gaps, |out, (from, to)| {
+                let mut object = Object::new(out);
+                object.text("from", &from.to_string());
+                object.text("to", &to.to_string());
+                object.end();
+            });
         }
         object.end();
         self.finish(out)

@@ -59,6 +59,22 @@ pub(crate) fn id(out: &mut BytesMut, id: &RequestId) {
     }
 }
 
+/// Appends an array.
+pub(crate) fn list<T>(
+    out: &mut BytesMut,
+    items: impl IntoIterator<Item = T>,
+    mut each: impl FnMut(&mut BytesMut, T),
+) {
+    out.put_u8(b'[');
+    for (at, item) in items.into_iter().enumerate() {
+        if at > 0 {
+            out.put_u8(b',');
+        }
+        each(out, item);
+    }
+    out.put_u8(b']');
+}
+
 /// An object that grows member by member.
 pub(crate) struct Object<'o> {
     out: &'o mut BytesMut,

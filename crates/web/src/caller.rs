@@ -1,0 +1,150 @@
+//! Who sent a request, and whether they may send one more.
+
+use crate::Problem;
+use crate::request::{header_text, note_quota};
+use axum::extract::{FromRef, FromRequestParts};
+use http::request::Parts;
+use http::{HeaderMap, header};
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Deref;
+use std::sync::Arc;
+use stormwire_core::{ErrorCode, Refusal};
+use stormwire_limits::{Cost, Limits, OwnLimits, Subject, Transport};
+use stormwire_tokens::{Action, Claims, TokenLimits, Verifier};
+
+/// The address of a request's client: an extension that the listener's service sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+/// What [`Caller`] needs of a router's state.
+#[derive(Clone)]
+pub struct CallerState {
+    /// Verifies tokens.
+    pub verifier: Arc<Verifier>,
+    /// Counts requests.
+    pub limits: Arc<Limits>,
+}
+
+/// The signed-in user of a request, by its `Authorization: Bearer` header. Taking it counts the request
+/// against the limits of the user and of the address.
+#[derive(Clone)]
+pub struct Caller {
+    /// What the token says.
+    pub claims: Arc<Claims>,
+    /// Where the request came from.
+    pub ip: IpAddr,
+    limits: Arc<Limits>,
+}
+
+impl Caller {
+    /// Lets the caller act on a channel, or says that the token does not.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn require(&self, action: Action, channel: &str) -> Result<(), Refusal> {
+        self.claims.rights.require(action, channel)
+    }
+
+    /// Counts `cost` against the limits of the user, the address and the channel.
+    ///
+    /// # Errors
+    /// `limited`, with the time to come back.
+    pub async fn admit(&self, channel: Option<&str>, cost: Cost) -> Result<(), Refusal> {
+        let own = own_limits(&self.claims.limits);
+        let subject = Subject {
+            user: &self.claims.user,
+            ip: self.ip,
+            channel,
+            limits: Some(&own),
+            transport: Transport::Rest,
+        };
+        let decision = self.limits.decide(&subject, cost).await;
+        note_quota(decision.quota);
+        decision.outcome
+    }
+
+    async fn of(parts: &Parts, state: CallerState, token: Option<&str>) -> Result<Self, Problem> {
+        let token = token.ok_or_else(|| {
+            let message = "a token is required: send the header Authorization: Bearer TOKEN";
+            Refusal::new(ErrorCode::Unauthenticated, message)
+        })?;
+        let claims = Arc::new(state.verifier.verify(token).await?);
+        tracing::Span::current().record("user_id", &*claims.user);
+        let address = parts.extensions.get::<ClientAddress>();
+        let ip = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.0);
+        let caller = Self { claims, ip, limits: state.limits };
+        caller.admit(None, Cost { requests: 1, events: 0, bytes: 0 }).await?;
+        Ok(caller)
+    }
+}
+
+fn own_limits(limits: &TokenLimits) -> OwnLimits {
+    let TokenLimits { unlimited, requests_per_minute, events_per_second, bytes_per_second } =
+        *limits;
+    OwnLimits { unlimited, requests_per_minute, events_per_second, bytes_per_second }
+}
+
+impl<S> FromRequestParts<S> for Caller
+where
+    S: Send + Sync,
+    CallerState: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Self::of(parts, CallerState::from_ref(state), bearer(&parts.headers)).await
+    }
+}
+
+/// A [`Caller`] that may also give its token as `?access_token=`: for the browser's `EventSource`, which
+/// cannot set headers.
+#[derive(Clone)]
+pub struct StreamCaller(pub Caller);
+
+impl Deref for StreamCaller {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.0
+    }
+}
+
+impl<S> FromRequestParts<S> for StreamCaller
+where
+    S: Send + Sync,
+    CallerState: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let token = bearer(&parts.headers).or_else(|| query_token(parts.uri.query()?));
+        Caller::of(parts, CallerState::from_ref(state), token).await.map(Self)
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = header_text(headers, &header::AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// A token has no characters that a URL would escape.
+fn query_token(query: &str) -> Option<&str> {
+    query.split('&').find_map(|pair| pair.strip_prefix("access_token="))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_found_in_its_header_or_its_parameter() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(bearer(&headers), None);
+        headers.insert(header::AUTHORIZATION, "bearer  a.b.c".parse().unwrap());
+        assert_eq!(bearer(&headers), Some("a.b.c"));
+        headers.insert(header::AUTHORIZATION, "Basic eDp5".parse().unwrap());
+        assert_eq!(bearer(&headers), None);
+        assert_eq!(query_token("after=1:2&access_token=a.b"), Some("a.b"));
+        assert_eq!(query_token("xaccess_token=a.b"), None);
+    }
+}
