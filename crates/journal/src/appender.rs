@@ -121,8 +121,8 @@ pub struct Appender<O> {
     waiting_bytes: usize,
     /// When the first of what waits came, while nothing is under way.
     waiting_since: Option<Duration>,
-    /// What is pushed at the very moment of a settlement comes from a busy lane and does not linger.
-    settled_at: Option<Duration>,
+    /// What is pushed right after a settlement comes from a busy lane and does not linger.
+    just_settled: bool,
     answers: Vec<Answer<O>>,
     events: Vec<Event>,
 }
@@ -143,7 +143,7 @@ impl<O> Appender<O> {
             parts: Vec::new(),
             waiting_bytes: 0,
             waiting_since: None,
-            settled_at: None,
+            just_settled: false,
             answers: Vec::new(),
             events: Vec::new(),
         }
@@ -253,7 +253,7 @@ impl<O> Appender<O> {
             return;
         }
         self.waiting_bytes += bytes;
-        if self.settled_at != Some(now.mono) {
+        if !self.just_settled {
             self.waiting_since.get_or_insert(now.mono);
         }
         self.batches.push_back(Batch::new(origin, items, bytes));
@@ -274,6 +274,7 @@ impl<O> Appender<O> {
             if let Some(until) = self.lingers_until(now.mono) {
                 return (None, Some(until));
             }
+            self.just_settled = false;
             self.build(now);
             self.released_if_idle();
         }
@@ -315,6 +316,12 @@ impl<O> Appender<O> {
                 self.frame_settled(now, &settled);
             }
         }
+    }
+
+    /// Whether there are answers or events to take.
+    #[must_use]
+    pub const fn has_news(&self) -> bool {
+        !self.answers.is_empty() || !self.events.is_empty()
     }
 
     /// Batches that are answered.
@@ -363,7 +370,7 @@ impl<O> Appender<O> {
                 let uncertain = flight.is_uncertain();
                 let FrameSize { events, bytes } = size;
                 self.events.push(Event::Written { events, bytes, took, uncertain });
-                self.settled_at = Some(now.mono);
+                self.just_settled = true;
                 self.stored(now);
                 self.waiting_since = None;
             }

@@ -116,11 +116,13 @@ impl Members {
     /// Notes a claim that was heard of; an older one than the latest is no news.
     pub fn note_claim(&mut self, partition: Partition, claim: Claim) -> bool {
         let Some(known) = self.claims.get_mut(usize::from(partition.0)) else { return false };
-        if known
-            .as_ref()
-            .is_some_and(|(latest, _)| (latest.epoch, latest.seq) >= (claim.epoch, claim.seq))
-        {
-            return false;
+        if let Some((latest, stands)) = known {
+            if *latest == claim {
+                return !std::mem::replace(stands, true);
+            }
+            if (latest.epoch, latest.seq) >= (claim.epoch, claim.seq) {
+                return false;
+            }
         }
         *known = Some((claim, true));
         true
@@ -248,14 +250,14 @@ impl Ownership {
             self.granted = None;
             return Decision::StandDown;
         }
-        if self.granted.is_some_and(|until| now.mono < until) {
+        if self.is_granted(now.mono) {
             return if log.is_some() { Decision::Claim } else { Decision::ReadLog };
         }
         if now.mono < self.not_before {
             return Decision::Wait;
         }
         let Some(log) = log else { return Decision::ReadLog };
-        let owner = members.owner(self.partition);
+        let owner = members.owner(self.partition).filter(|owner| owner.gateway != members.me);
         if let Some(owner) = owner
             && members.is_alive(&owner.gateway, now.mono)
         {
@@ -283,6 +285,12 @@ impl Ownership {
     /// The owner has let go.
     pub fn granted(&mut self, now: Duration) {
         self.granted = Some(now + GRANT);
+    }
+
+    /// Whether an owner has let go for this gateway, and it is not too long ago.
+    #[must_use]
+    pub fn is_granted(&self, now: Duration) -> bool {
+        self.granted.is_some_and(|until| now < until)
     }
 
     /// The partition was claimed by this gateway.

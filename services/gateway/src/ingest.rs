@@ -5,6 +5,198 @@
 //! in another gateway. The rules are pure state machines in `stormwire_journal`; here they meet
 //! time, the journal and the other gateways.
 
+mod actor;
 mod api;
+mod cell;
+mod peers;
+mod remote;
 
 pub use api::{Answers, IngestConfig, PartitionStatus, Published, Role, Submission};
+
+use actor::Actor;
+use cell::{Cell, Ticket, deliver};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+use stormwire_core::{Channel, Clock};
+use stormwire_journal::lane::Request;
+use stormwire_journal::owner::Members;
+use stormwire_journal::publish::Now;
+use stormwire_journal::{Journal, Peers};
+use stormwire_telemetry::{CancellationToken, Tasks};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::Instant;
+
+/// How long a drain waits for others to take the partitions.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
+/// D3: claims under way at once in one gateway.
+const CLAIMS_AT_ONCE: usize = 2;
+
+/// The way in for publishes. Clones are handles of the same; when the last one is dropped its tasks end.
+#[derive(Clone)]
+pub struct Ingest {
+    shared: Arc<Shared>,
+    _stop: Arc<Stop>,
+}
+
+/// What the handles, the partitions' tasks and the heartbeats share.
+struct Shared {
+    config: IngestConfig,
+    clock: Arc<dyn Clock>,
+    started: Instant,
+    process: [u8; 16],
+    cells: Vec<Arc<Cell>>,
+    members: Mutex<Members>,
+    /// Moves whenever `members` changed in a way that matters.
+    changed: watch::Sender<u64>,
+    /// Wakes the heartbeat before its time: something is owned that was not, or the reverse.
+    beat_now: Notify,
+    claims: Arc<Semaphore>,
+    hand_overs: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+/// Ends the tasks with the last handle.
+struct Stop(CancellationToken);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Now {
+        Now { mono: self.started.elapsed(), wall: self.clock.now() }
+    }
+
+    /// The moment `mono` of this process's time as the runtime's timers take it.
+    fn instant(&self, mono: Duration) -> Instant {
+        self.started + mono
+    }
+
+    fn members_changed(&self) {
+        self.changed.send_modify(|version| *version += 1);
+    }
+}
+
+impl Ingest {
+    /// Starts the partitions' tasks and, where there can be other gateways, the heartbeats on a thread of
+    /// their own. Alone it claims every partition at once.
+    pub fn start(
+        journal: Arc<dyn Journal>,
+        peers: Arc<dyn Peers>,
+        clock: Arc<dyn Clock>,
+        config: IngestConfig,
+        tasks: &Tasks,
+    ) -> Self {
+        let process: [u8; 16] = rand::random();
+        let alone = peers.is_alone();
+        let partitions = config.partitions;
+        let members =
+            Members::new(&config.gateway, process, partitions, alone, Duration::ZERO);
+        let claims = if alone { usize::from(partitions.get()) } else { CLAIMS_AT_ONCE };
+        let cells = partitions.all().map(|p| Arc::new(Cell::new(p, &config, process))).collect();
+        let stop = tasks.token().child_token();
+        let shared = Arc::new(Shared {
+            config,
+            clock,
+            started: Instant::now(),
+            process,
+            cells,
+            members: Mutex::new(members),
+            changed: watch::Sender::new(0),
+            beat_now: Notify::new(),
+            claims: Arc::new(Semaphore::new(claims)),
+            hand_overs: Arc::new(Semaphore::new(1)),
+            stop: stop.clone(),
+        });
+        let mut requests = Vec::new();
+        for cell in &shared.cells {
+            let (actor, inbox) =
+                Actor::new(&shared, cell, Arc::clone(&journal), Arc::clone(&peers));
+            requests.push(inbox);
+            tasks.spawn("ingest_partition", actor.run());
+        }
+        if !alone {
+            peers::spawn(&shared, &peers, requests, tasks);
+        }
+        Self { shared, _stop: Arc::new(Stop(stop)) }
+    }
+
+    /// Takes a publish. Never blocks; a refusal that needs no journal is answered before it returns.
+    pub fn submit(&self, submission: Submission) {
+        let cell = self.cell(&submission.channel);
+        let Submission { connection, channel, user, producer, seq, again, events, trace, .. } =
+            submission;
+        let request = Request { connection, channel, user, producer, seq, again, events, trace };
+        let ticket = Ticket { ticket: submission.ticket, answers: submission.answers };
+        let now = self.shared.now();
+        let (result, answers) = {
+            let mut lane = cell.lane.lock();
+            let result = lane.submit(now, request, ticket);
+            (result, if lane.has_answers() { lane.answers() } else { Vec::new() })
+        };
+        match result {
+            Ok(true) => cell.wake.notify_one(),
+            Ok(false) => {}
+            Err((ticket, refusal)) => ticket.answers.answer(ticket.ticket, Err(refusal)),
+        }
+        deliver(answers);
+    }
+
+    /// Tells the channel's lane that a publish was refused before it came here, so that nothing above it
+    /// is taken until it comes again, or, if the refusal is final, that its number is used up.
+    pub fn refused(&self, connection: u64, channel: &Channel, seq: u64, temporary: bool) {
+        let answers = {
+            let mut lane = self.cell(channel).lane.lock();
+            lane.refused(connection, seq, temporary);
+            if lane.has_answers() { lane.answers() } else { Vec::new() }
+        };
+        deliver(answers);
+    }
+
+    /// The connection is gone: forgets its fences. What it has submitted is still written. Every
+    /// connection that was used in a submission ends with this call.
+    pub fn closed(&self, connection: u64) {
+        for cell in &self.shared.cells {
+            cell.lane.lock().closed(connection);
+        }
+    }
+
+    /// Writes what waits in the lanes and hands the partitions over to the other gateways, if there are
+    /// any. May be called again: what was submitted meanwhile is written then. Ends after 10 s at the latest.
+    pub async fn drain(&self) {
+        let deadline = Instant::now() + DRAIN_DEADLINE;
+        self.shared.members.lock().leave();
+        self.shared.members_changed();
+        self.shared.beat_now.notify_one();
+        while Instant::now() < deadline && !self.is_drained() {
+            self.shared.cells.iter().for_each(|cell| cell.wake.notify_one());
+            let _ = tokio::time::timeout(Duration::from_millis(20), self.shared.stop.cancelled()).await;
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        let others = self.shared.members.lock().others(self.shared.now().mono) > 0;
+        self.shared.cells.iter().all(|cell| {
+            let owned = cell.view.lock().role == Role::Owner;
+            cell.lane.lock().is_empty() && !(others && owned)
+        })
+    }
+
+    /// How every partition stands, ascending.
+    #[must_use]
+    pub fn status(&self) -> Vec<PartitionStatus> {
+        let now = self.shared.now().mono;
+        self.shared.cells.iter().map(|cell| cell.status(now)).collect()
+    }
+
+    fn cell(&self, channel: &Channel) -> &Arc<Cell> {
+        let partition = channel.partition(self.shared.config.partitions);
+        &self.shared.cells[usize::from(partition.0)]
+    }
+}
+
+#[cfg(test)]
+mod tests;

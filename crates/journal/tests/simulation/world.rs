@@ -1,0 +1,466 @@
+//! The world of one seed: gateways, their network, clients, the journal, and what goes wrong.
+
+mod check;
+mod node;
+
+use crate::client::{Client, End};
+use crate::log::{Fate, Log, timed_out};
+use node::{Node, Origin, Ticket};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use stormwire_core::{Channel, ErrorCode, FrameSeq, Refusal, Timestamp};
+use stormwire_journal::lane::Request;
+use stormwire_journal::publish::{Now, Outcome, Publish, Stored};
+use stormwire_journal::{Op, OpResult};
+use stormwire_wire::frame::{EncodedEvents, EventParts, EventsBuilder};
+
+/// Wall time of the world's beginning, in milliseconds.
+const BASE: i64 = 1_000_000_000;
+const CHAOS_MS: u64 = 25_000;
+const CALM_MS: u64 = 120_000;
+
+/// What happened in one run, or in all.
+#[derive(Debug, Default)]
+pub(crate) struct Summary {
+    pub(crate) acknowledged: usize,
+    pub(crate) duplicates: usize,
+    pub(crate) fenced: usize,
+    pub(crate) unknown: usize,
+    pub(crate) late: usize,
+    pub(crate) out_of_order: usize,
+    pub(crate) forgotten: usize,
+    pub(crate) frames: usize,
+}
+
+pub(crate) enum Event {
+    /// An operation reaches the journal; its answer is due at `answers`.
+    Arrives {
+        node: usize,
+        life: u64,
+        op: usize,
+        answers: Option<u64>,
+        what: Op,
+        begun: u64,
+    },
+    /// The answer reaches the appender.
+    Answers {
+        node: usize,
+        life: u64,
+        op: usize,
+        result: OpResult,
+    },
+    Asked {
+        to: usize,
+        claim: FrameSeq,
+        from: (usize, u64, usize),
+        items: Vec<Publish>,
+    },
+    /// `None`: moved.
+    Replied {
+        to: (usize, u64, usize),
+        outcomes: Option<Vec<Outcome>>,
+    },
+    /// A node hears who owns the partition.
+    Rumour {
+        node: usize,
+        owner: (usize, FrameSeq),
+    },
+    Wake {
+        node: usize,
+    },
+    Client {
+        client: usize,
+    },
+    Chaos,
+    Restart {
+        node: usize,
+    },
+}
+
+pub(crate) struct World {
+    pub(crate) rng: StdRng,
+    pub(crate) now: u64,
+    queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    pub(crate) log: Log,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) clients: Vec<Client>,
+    connections: u64,
+    ops: usize,
+    pub(crate) calm: bool,
+    trims: bool,
+    big: bool,
+    pub(crate) summary: Summary,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let nodes = (0..rng.random_range(1..4)).map(|at| Node::new(at, 0, &mut rng)).collect();
+        let trims = rng.random_bool(0.2);
+        let big = rng.random_bool(0.04);
+        let mut world = Self {
+            rng,
+            now: 0,
+            queue: BinaryHeap::new(),
+            events: Vec::new(),
+            log: Log::default(),
+            nodes,
+            clients: Vec::new(),
+            connections: 0,
+            ops: 0,
+            calm: false,
+            trims,
+            big,
+            summary: Summary::default(),
+        };
+        for at in 0..world.rng.random_range(1..6) {
+            world.add_client(at);
+        }
+        world.at(0, Event::Chaos);
+        world
+    }
+
+    fn add_client(&mut self, at: usize) {
+        let node = self.rng.random_range(0..self.nodes.len());
+        self.connections += 1;
+        let producer = (at % 4 != 3).then(|| Arc::from(format!("p{at}")));
+        self.clients.push(Client {
+            user: Arc::from(format!("u{}", at / 2)),
+            producer,
+            node,
+            connection: self.connections,
+            next_seq: 1,
+            left: self.rng.random_range(1..40),
+            window: Default::default(),
+            ended: Vec::new(),
+            wait_until: 0,
+        });
+        self.at(self.now, Event::Client { client: at });
+    }
+
+    pub(crate) fn at(&mut self, time: u64, event: Event) {
+        self.queue.push(Reverse((time, self.events.len() as u64, self.events.len())));
+        self.events.push(Some(event));
+    }
+
+    pub(crate) fn soon(&mut self, event: Event) {
+        let time = self.now + self.rng.random_range(1..20);
+        self.at(time, event);
+    }
+
+    pub(crate) fn time(&self, node: usize) -> Now {
+        let wall = BASE + self.now as i64 + self.nodes[node].skew_ms;
+        Now { mono: Duration::from_millis(self.now), wall: Timestamp(wall) }
+    }
+
+    pub(crate) fn run(mut self) -> Summary {
+        while let Some(Reverse((time, _, at))) = self.queue.pop() {
+            self.now = time;
+            if !self.calm && self.now >= CHAOS_MS {
+                self.heal();
+            }
+            if self.calm && self.clients.iter().all(Client::is_done) {
+                break;
+            }
+            assert!(self.now < CHAOS_MS + CALM_MS, "the world has healed, but not all is answered");
+            if let Some(event) = self.events[at].take() {
+                self.handle(event);
+            }
+        }
+        self.check();
+        self.summary.frames = self.log.frames.len();
+        self.summary
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Arrives { node, life, op, answers, what, begun } => {
+                let (now, before) = (self.now, self.log.frames.len());
+                let result = self.log.take(&mut self.rng, (BASE as u64) + now, &what);
+                let late = now - begun > 2000 && self.log.frames.len() > before;
+                self.summary.late += usize::from(late);
+                if let Some(time) = answers {
+                    self.at(time.max(now), Event::Answers { node, life, op, result });
+                }
+            }
+            Event::Answers { node, life, op, result } => {
+                let now = self.time(node);
+                let it = &mut self.nodes[node];
+                if it.life == life && it.op == Some(op) {
+                    it.op = None;
+                    it.appender.complete(now, result);
+                    self.turn(node);
+                }
+            }
+            Event::Asked { to, claim, from, items } => self.asked(to, claim, from, items),
+            Event::Replied { to, outcomes } => self.replied(to, outcomes),
+            Event::Rumour { node, owner } => {
+                self.hear(node, owner);
+                self.turn(node);
+            }
+            Event::Wake { node } => self.turn(node),
+            Event::Client { client } => self.client(client),
+            Event::Chaos => self.chaos(),
+            Event::Restart { node } => self.restart(node),
+        }
+    }
+
+    /// Gives an operation of `node` to the journal, or loses it.
+    pub(crate) fn perform(&mut self, node: usize, op: Op) {
+        self.ops += 1;
+        let (id, life, now) = (self.ops, self.nodes[node].life, self.now);
+        self.nodes[node].op = Some(id);
+        let fate = Fate::draw(&mut self.rng, now, &op, &self.log, self.calm);
+        let answer = |result| Event::Answers { node, life, op: id, result };
+        if let Some(wrong) = fate.wrong {
+            return self.at(fate.answers.unwrap_or(now), answer(wrong));
+        }
+        if fate.answers.is_none() || fate.arrives.is_none() {
+            self.at(now + 2000, answer(timed_out(&op)));
+        }
+        if let Some(time) = fate.arrives {
+            let answers = fate.answers;
+            self.at(time, Event::Arrives { node, life, op: id, answers, what: op, begun: now });
+        }
+    }
+
+    fn client(&mut self, at: usize) {
+        let count = match self.rng.random_range(0..100) {
+            0..70 => 1,
+            70..97 => self.rng.random_range(2..6),
+            _ if self.big => self.rng.random_range(2000..6000),
+            _ => 50,
+        };
+        let node = self.clients[at].node;
+        if self.nodes[node].alive
+            && let Some(publish) = self.clients[at].next(self.now, count)
+        {
+            let client = &self.clients[at];
+            let again =
+                publish.sent_before.then(|| Duration::from_millis(self.now - publish.first_sent));
+            let request = Request {
+                connection: client.connection,
+                channel: Channel::parse("sim:log").unwrap(),
+                user: Arc::clone(&client.user),
+                producer: client.producer.clone(),
+                seq: publish.seq,
+                again,
+                events: events(&format!("{at}"), publish.seq, publish.count),
+                trace: None,
+            };
+            let ticket = Ticket { client: at, connection: client.connection, seq: publish.seq };
+            self.submit(node, request, ticket);
+        }
+        if !self.clients[at].is_done() {
+            let time = self.now + self.rng.random_range(1..if self.calm { 20 } else { 200 });
+            self.at(time, Event::Client { client: at });
+        }
+    }
+
+    fn submit(&mut self, node: usize, request: Request, ticket: Ticket) {
+        let now = self.time(node);
+        // A limiter stands before the lane, and tells it what it refuses.
+        if request.producer.is_some() && !self.calm && self.rng.random_bool(0.02) {
+            self.nodes[node].lane.refused(request.connection, request.seq, true);
+            self.answer(ticket, Err(Refusal::new(ErrorCode::Limited, "slow down")));
+            return self.turn(node);
+        }
+        if let Err((ticket, refusal)) = self.nodes[node].lane.submit(now, request, ticket) {
+            self.answer(ticket, Err(refusal));
+        }
+        self.turn(node);
+    }
+
+    pub(crate) fn answer(&mut self, ticket: Ticket, answer: Result<Stored, Refusal>) {
+        let now = self.now;
+        let wait = self.rng.random_range(10..400);
+        let Some(client) = self.clients.get_mut(ticket.client) else { return };
+        if client.connection != ticket.connection {
+            return;
+        }
+        let has_producer = client.producer.is_some();
+        match answer {
+            Ok(Stored { first, last, duplicate }) => {
+                self.summary.duplicates += usize::from(duplicate);
+                client.end(ticket.seq, End::Acknowledged { first, last });
+            }
+            Err(refusal) => {
+                let unknown = refusal.code == ErrorCode::UnknownOutcome;
+                self.summary.unknown += usize::from(unknown);
+                self.summary.out_of_order += usize::from(refusal.code == ErrorCode::OutOfOrder);
+                let Some(publish) = client.window.iter_mut().find(|p| p.seq == ticket.seq) else {
+                    return;
+                };
+                publish.uncertain |= unknown;
+                publish.outstanding = false;
+                client.wait_until = now + wait;
+                if !refusal.is_temporary() {
+                    assert_eq!(refusal.code, ErrorCode::Forgotten, "{refusal}");
+                    assert!(self.trims, "forgotten, though nothing was trimmed");
+                    self.summary.forgotten += 1;
+                    client.end(ticket.seq, End::Uncertain);
+                } else if !has_producer {
+                    let end = if publish.uncertain { End::Uncertain } else { End::Refused };
+                    client.end(ticket.seq, end);
+                }
+            }
+        }
+    }
+
+    fn reconnect(&mut self, client: usize) {
+        let (node, connection) = (self.clients[client].node, self.clients[client].connection);
+        self.nodes[node].lane.closed(connection);
+        self.connections += 1;
+        let living: Vec<_> = (0..self.nodes.len()).filter(|at| self.nodes[*at].alive).collect();
+        let to = living.get(self.rng.random_range(0..living.len().max(1))).copied().unwrap_or(node);
+        self.clients[client].reconnect(to, self.connections);
+    }
+
+    /// One thing goes wrong, or is done at a bad moment.
+    fn chaos(&mut self) {
+        if self.calm {
+            return self.look_after();
+        }
+        let node = self.rng.random_range(0..self.nodes.len());
+        let client = self.rng.random_range(0..self.clients.len());
+        match self.rng.random_range(0..100) {
+            0..25 => self.nodes[node].wants = true,
+            25..32 => self.crash(node),
+            32..50 => self.reconnect(client),
+            50..60 => self.give_up(node),
+            60..65 => self.nodes[node].appender.release(),
+            65..70 => self.log.full = !self.log.full,
+            70..75 if self.trims => {
+                let first = self.log.first.max(1);
+                let last = self.log.last();
+                self.log.first = self.rng.random_range(first..=last.max(first));
+            }
+            75..90 => self.probe(client),
+            _ => {}
+        }
+        self.turn(node);
+        let time = self.now + self.rng.random_range(5..1500);
+        self.at(time, Event::Chaos);
+    }
+
+    /// A number that was used before, without `again`: it must never be stored.
+    fn probe(&mut self, at: usize) {
+        let client = &self.clients[at];
+        let used = client.ended.iter().find(|(_, end)| matches!(end, End::Acknowledged { .. }));
+        if let (Some((publish, _)), Some(producer), false) = (used, &client.producer, self.trims) {
+            let request = Request {
+                connection: u64::MAX,
+                channel: Channel::parse("sim:log").unwrap(),
+                user: Arc::clone(&client.user),
+                producer: Some(Arc::clone(producer)),
+                seq: publish.seq,
+                again: None,
+                events: events("bad", publish.seq, 1),
+                trace: None,
+            };
+            let node = client.node;
+            if self.nodes[node].alive {
+                self.submit(node, request, Ticket { client: at, connection: 0, seq: 0 });
+            }
+        }
+    }
+
+    fn crash(&mut self, node: usize) {
+        self.nodes[node].alive = false;
+        for client in 0..self.clients.len() {
+            if self.clients[client].node == node {
+                self.reconnect(client);
+            }
+        }
+        for other in 0..self.nodes.len() {
+            self.give_up_on(other, node);
+        }
+        let time = self.now + self.rng.random_range(10..3000);
+        self.at(time, Event::Restart { node });
+    }
+
+    fn restart(&mut self, node: usize) {
+        if !self.nodes[node].alive {
+            let life = self.nodes[node].life + 1;
+            self.nodes[node] = Node::new(node, life, &mut self.rng);
+        }
+    }
+
+    fn heal(&mut self) {
+        (self.calm, self.log.full) = (true, false);
+        for node in 0..self.nodes.len() {
+            self.restart(node);
+            self.give_up(node);
+        }
+        for client in 0..self.clients.len() {
+            if !self.nodes[self.clients[client].node].alive {
+                self.reconnect(client);
+            }
+        }
+        self.at(self.now, Event::Chaos);
+    }
+
+    /// After healing somebody owns the partition and everybody hears of it.
+    fn look_after(&mut self) {
+        let owner = self.nodes.iter().position(|node| node.appender.owned().is_some());
+        match owner {
+            None => self.nodes[0].wants = true,
+            Some(at) => {
+                let claim = self.nodes[at].appender.owned().map_or(0, |(_, seq)| seq);
+                for node in 0..self.nodes.len() {
+                    self.soon(Event::Rumour { node, owner: (at, claim) });
+                }
+            }
+        }
+        self.turn(0);
+        self.at(self.now + 500, Event::Chaos);
+    }
+}
+
+/// `count` events whose data names client and number.
+fn events(who: &str, seq: u64, count: usize) -> EncodedEvents {
+    let mut builder = EventsBuilder::default();
+    for number in seq..seq + count as u64 {
+        let data = format!("\"{who}:{number}\"");
+        builder.push(&EventParts { data: data.as_bytes(), ..Default::default() }).unwrap();
+    }
+    builder.take()
+}
+
+impl Client {
+    fn is_done(&self) -> bool {
+        self.left == 0 && self.window.is_empty()
+    }
+}
+
+impl Summary {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.acknowledged += other.acknowledged;
+        self.duplicates += other.duplicates;
+        self.fenced += other.fenced;
+        self.unknown += other.unknown;
+        self.late += other.late;
+        self.out_of_order += other.out_of_order;
+        self.forgotten += other.forgotten;
+        self.frames += other.frames;
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+pub(crate) type Peer = (usize, u64, usize);
+
+/// Where a peer's batch came from, as the appender keeps it.
+pub(crate) const fn peer(from: Peer) -> Origin {
+    Origin::Peer(from)
+}

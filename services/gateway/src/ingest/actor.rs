@@ -1,0 +1,474 @@
+//! The task of one partition: carries the lane to the appender, here or elsewhere, drives the appender
+//! against the journal, and decides with the other gateways who owns the partition.
+
+mod meters;
+mod perform;
+
+use super::Shared;
+use super::api::Role;
+use super::cell::{Cell, Ticket, deliver};
+use super::remote::{self, Remote, Settled};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use meters::Meters;
+use std::sync::Arc;
+use std::time::Duration;
+use stormwire_core::{Epoch, ErrorCode, FrameSeq, Refusal, Timestamp};
+use stormwire_journal::appender::{Appender, AppenderConfig, Event};
+use stormwire_journal::lane::Answer;
+use stormwire_journal::message::{Ask, AskBody, Reply};
+use stormwire_journal::owner::{Claim, Decision, Ownership};
+use stormwire_journal::publish::Now;
+use stormwire_journal::{Journal, Op, OpResult, PeerError, PeerRequest, Peers};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+/// Requests of other gateways that may wait for this task.
+const INBOX: usize = 256;
+/// How often a partition that is not owned here is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// D5: a lane without a way to an owner for this long refuses.
+const UNREACHABLE: Duration = Duration::from_secs(5);
+/// A request that was on its way for longer is not taken: its sender has long been answered.
+const STALE: Duration = Duration::from_secs(30);
+
+type Send1 = Box<dyn FnOnce(Bytes) + Send>;
+
+/// Where a batch in the appender came from.
+enum Origin {
+    Lane,
+    Peer(Send1),
+}
+
+/// A hand-over that was asked for, and the right to ask for one.
+struct Asking {
+    of: Claim,
+    answer: BoxFuture<'static, Result<Bytes, PeerError>>,
+    permit: OwnedSemaphorePermit,
+}
+
+pub(super) struct Actor {
+    shared: Arc<Shared>,
+    cell: Arc<Cell>,
+    me: Arc<str>,
+    journal: Arc<dyn Journal>,
+    peers: Arc<dyn Peers>,
+    appender: Appender<Origin>,
+    ownership: Ownership,
+    inbox: mpsc::Receiver<PeerRequest>,
+    remote: Remote,
+    asking: Option<Asking>,
+    /// Gateways that wait for this one to let go.
+    released: Vec<Send1>,
+    /// D3: the right to read and claim, one of a few in this gateway.
+    claiming: Option<OwnedSemaphorePermit>,
+    /// D3: the right to take over from a living owner, one in this gateway.
+    handing: Option<OwnedSemaphorePermit>,
+    unreachable_since: Option<Duration>,
+    unavailable: bool,
+    outbox: Vec<Answer<Ticket>>,
+    op_began: Timestamp,
+    meters: Meters,
+}
+
+impl Actor {
+    /// The task of `cell`, and where other gateways' requests for it go.
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        cell: &Arc<Cell>,
+        journal: Arc<dyn Journal>,
+        peers: Arc<dyn Peers>,
+    ) -> (Self, mpsc::Sender<PeerRequest>) {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let config = AppenderConfig {
+            gateway: shared.config.gateway.clone(),
+            linger: shared.config.linger,
+            repeats_bytes_max: shared.config.repeats_bytes_max / shared.cells.len().max(1),
+        };
+        let actor = Self {
+            shared: Arc::clone(shared),
+            cell: Arc::clone(cell),
+            me: Arc::from(&*shared.config.gateway),
+            journal,
+            peers,
+            appender: Appender::new(config),
+            ownership: Ownership::new(cell.partition),
+            inbox,
+            remote: Remote::default(),
+            asking: None,
+            released: Vec::new(),
+            claiming: None,
+            handing: None,
+            unreachable_since: None,
+            unavailable: false,
+            outbox: Vec::new(),
+            op_began: Timestamp(0),
+            meters: Meters::new(cell.partition),
+        };
+        (actor, sender)
+    }
+
+    /// Serves the partition until the process or the last handle ends.
+    pub(super) async fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let mut changed = shared.changed.subscribe();
+        let mut op: Option<BoxFuture<'static, OpResult>> = None;
+        loop {
+            let (next, wake_at) = self.turn();
+            if let Some(next) = next {
+                self.op_began = shared.clock.now();
+                let mut work = perform::perform(&self.journal, self.cell.partition, next);
+                // Sent before anybody is answered: the journal works while the answers go out.
+                if let std::task::Poll::Ready(result) = futures::poll!(&mut work) {
+                    self.appender.complete(shared.now(), result);
+                    deliver(std::mem::take(&mut self.outbox));
+                    continue;
+                }
+                op = Some(work);
+            }
+            deliver(std::mem::take(&mut self.outbox));
+            tokio::select! {
+                biased;
+                () = shared.stop.cancelled() => break,
+                result = or_pending(&mut op) => {
+                    op = None;
+                    self.appender.complete(shared.now(), result);
+                }
+                answer = self.remote.answered() => self.remote_answered(answer),
+                answer = or_pending(&mut self.asking.as_mut().map(|asking| &mut asking.answer)) => {
+                    self.hand_over_answered(answer);
+                }
+                Some(request) = self.inbox.recv() => self.serve(request),
+                () = self.cell.wake.notified() => {}
+                Ok(()) = changed.changed() => {}
+                () = tokio::time::sleep_until(shared.instant(wake_at)) => {}
+            }
+        }
+        self.end();
+    }
+
+    /// All that can be done without waiting; then what to ask of the journal, and when to come again.
+    fn turn(&mut self) -> (Option<Op>, Duration) {
+        let now = self.shared.now();
+        let mut op = None;
+        let mut wake = self.decide(now);
+        loop {
+            self.take_events(now);
+            self.take_answers();
+            wake = wake.min(self.feed(now));
+            let (next, at) = self.appender.poll(now);
+            op = op.or(next);
+            wake = at.map_or(wake, |at| wake.min(at));
+            if !self.appender.has_news() {
+                break;
+            }
+        }
+        self.show(now);
+        (op, wake)
+    }
+
+    /// D: whether to read the log, to ask for the partition or to claim it. Says when to look again.
+    fn decide(&mut self, now: Now) -> Duration {
+        let later = now.mono + if self.peers.is_alone() { Duration::from_secs(1) } else { LOOK_EVERY };
+        if let Some(asking) = &self.asking
+            && !self.shared.members.lock().is_alive(&asking.of.gateway, now.mono)
+        {
+            self.asking = None;
+        }
+        if self.appender.owned().is_some() || self.appender.is_between() || self.asking.is_some() {
+            return later;
+        }
+        if !self.ownership.is_granted(now.mono) {
+            self.handing = None;
+        }
+        let log = self.appender.log_end();
+        let decision = self.ownership.decide(now, &self.shared.members.lock(), log);
+        match decision {
+            Decision::StandDown => {
+                self.appender.stand_down();
+                self.claiming = None;
+            }
+            Decision::Wait => {
+                if log.is_some() {
+                    self.claiming = None;
+                }
+            }
+            Decision::ReadLog => {
+                if !self.may_claim() {
+                    return now.mono + Duration::from_millis(20);
+                }
+                self.appender.read_log();
+            }
+            Decision::Claim => {
+                if !self.may_claim() {
+                    return now.mono + Duration::from_millis(20);
+                }
+                self.appender.claim(now, rand::random());
+            }
+            Decision::Ask(of) => self.ask_for_it(now, of),
+        }
+        later
+    }
+
+    fn may_claim(&mut self) -> bool {
+        if self.claiming.is_none() {
+            self.claiming = Arc::clone(&self.shared.claims).try_acquire_owned().ok();
+        }
+        self.claiming.is_some()
+    }
+
+    fn ask_for_it(&mut self, now: Now, of: Claim) {
+        self.claiming = None;
+        let Ok(permit) = Arc::clone(&self.shared.hand_overs).try_acquire_owned() else { return };
+        let body = Ask::encode(now.wall, &self.me, &of, None);
+        let answer = remote::ask(&self.peers, self.cell.partition, &of, body);
+        self.asking = Some(Asking { of, answer, permit });
+    }
+
+    fn hand_over_answered(&mut self, answer: Result<Bytes, PeerError>) {
+        let Some(Asking { of, permit, .. }) = self.asking.take() else { return };
+        match answer.map(|bytes| Reply::decode(&bytes)) {
+            Ok(Ok(Reply::Moved(None))) => {
+                // D3: the owner has let go. Only what it wrote since is read, then the claim goes out.
+                self.shared.members.lock().note_end(self.cell.partition, &of);
+                self.ownership.granted(self.shared.now().mono);
+                self.handing = Some(permit);
+                self.appender.read_log();
+            }
+            Ok(Ok(Reply::Moved(Some(owner)))) => {
+                self.shared.members.lock().note_claim(self.cell.partition, owner);
+            }
+            _ => {}
+        }
+    }
+
+    fn take_events(&mut self, now: Now) {
+        let partition = self.cell.partition;
+        for event in self.appender.events() {
+            match event {
+                Event::Claimed { epoch, claim } => {
+                    tracing::info!(%partition, %epoch, claim, "this gateway owns the partition");
+                    let mine = Claim { gateway: Arc::clone(&self.me), epoch, seq: claim };
+                    self.shared.members.lock().note_claim(partition, mine);
+                    self.ownership.claimed();
+                    (self.claiming, self.handing) = (None, None);
+                    self.meters.owner_changes.increment(1);
+                    perform::measure_skew(&self.journal, &self.cell, epoch, claim, self.op_began, now.wall);
+                    self.shared.owned_changed(&self.cell, Some((epoch, claim)));
+                }
+                Event::ClaimRefused => {
+                    tracing::info!(%partition, "another gateway was faster to claim the partition");
+                    self.ownership.lost(now.mono, rand::random());
+                    (self.claiming, self.handing) = (None, None);
+                }
+                Event::Fenced => {
+                    tracing::warn!(%partition, "another gateway has claimed the partition");
+                    self.meters.fenced.increment(1);
+                    self.ownership.lost(now.mono, rand::random());
+                    self.shared.owned_changed(&self.cell, None);
+                    self.released.drain(..).for_each(|reply| reply(Reply::Moved(None).encode()));
+                }
+                Event::Released => {
+                    tracing::info!(%partition, "the partition was handed over");
+                    self.shared.owned_changed(&self.cell, None);
+                    self.released.drain(..).for_each(|reply| reply(Reply::Moved(None).encode()));
+                }
+                Event::Written { events, bytes, took, uncertain } => {
+                    self.meters.written(events, bytes, took, uncertain);
+                }
+                Event::Duplicates(count) => self.meters.duplicates.increment(count as u64),
+            }
+        }
+    }
+
+    fn take_answers(&mut self) {
+        for answer in self.appender.answers() {
+            match answer.origin {
+                Origin::Lane => {
+                    let mut lane = self.cell.lane.lock();
+                    lane.settle(answer.epoch, answer.items, answer.outcomes);
+                    self.outbox.append(&mut lane.answers());
+                }
+                Origin::Peer(reply) => {
+                    let done = Reply::Done { epoch: answer.epoch, outcomes: answer.outcomes };
+                    reply(done.encode());
+                }
+            }
+        }
+    }
+
+    /// Carries the lane's next batch to the owner, and answers what has waited too long. Says when the
+    /// lane has to be looked at again.
+    fn feed(&mut self, now: Now) -> Duration {
+        let mine = self.appender.owned().is_some();
+        let owner = if mine { None } else { self.other_owner(now) };
+        let refusal = self.unreachable(now, mine || owner.is_some() || self.remote.is_busy());
+        let mut lane = self.cell.lane.lock();
+        if lane.expires().is_some_and(|at| at <= now.mono) {
+            lane.expire(now);
+        }
+        if let Some(refusal) = refusal {
+            lane.set_unavailable(refusal);
+        }
+        let mut wake = lane.expires();
+        if mine {
+            if let Some(batch) = lane.take() {
+                self.appender.push(now, Origin::Lane, batch);
+            }
+        } else if let Some(owner) = owner.filter(|_| lane.is_ready()) {
+            if now.mono < self.remote.not_before() {
+                wake = Some(self.remote.not_before());
+            } else if let Some(batch) = lane.take() {
+                let (peers, partition) = (&self.peers, self.cell.partition);
+                self.remote.ask(now, peers, &self.me, partition, owner, batch);
+            }
+        }
+        if lane.has_answers() {
+            self.outbox.append(&mut lane.answers());
+        }
+        wake.unwrap_or(Duration::MAX)
+    }
+
+    /// The living gateway that the lane can ask.
+    fn other_owner(&mut self, now: Now) -> Option<Claim> {
+        let members = self.shared.members.lock();
+        if let Some(settled) = self.remote.give_up(now, self.cell.partition, &members) {
+            settle_lane(&self.cell, &mut self.outbox, settled);
+        }
+        let owner = members.owner(self.cell.partition)?;
+        let other = owner.gateway != self.me && members.is_alive(&owner.gateway, now.mono);
+        other.then(|| owner.clone())
+    }
+
+    /// D5: what the lane's state of being refused changes to, if it changes.
+    fn unreachable(&mut self, now: Now, reachable: bool) -> Option<Option<Refusal>> {
+        if reachable {
+            self.unreachable_since = None;
+            return std::mem::replace(&mut self.unavailable, false).then_some(None);
+        }
+        let since = *self.unreachable_since.get_or_insert(now.mono);
+        if now.mono.saturating_sub(since) < UNREACHABLE {
+            return None;
+        }
+        self.unavailable = true;
+        let text = "no gateway can write to this partition now";
+        let refusal = Refusal::new(ErrorCode::JournalUnavailable, text);
+        Some(Some(refusal.retry_after(Duration::from_secs(1))))
+    }
+
+    fn remote_answered(&mut self, answer: Result<Bytes, PeerError>) {
+        let (shared, partition) = (Arc::clone(&self.shared), self.cell.partition);
+        let settled = self.remote.settle(shared.now(), answer, |asked, owner| {
+            let mut members = shared.members.lock();
+            members.note_end(partition, asked);
+            if let Some(owner) = owner {
+                members.note_claim(partition, owner);
+            }
+        });
+        if let Some(settled) = settled {
+            settle_lane(&self.cell, &mut self.outbox, settled);
+        }
+    }
+
+    /// Answers another gateway. D4: what does not name this gateway, epoch and claim is answered `moved`.
+    fn serve(&mut self, request: PeerRequest) {
+        let now = self.shared.now();
+        let mine = self.appender.owned().map(|(epoch, seq)| Claim {
+            gateway: Arc::clone(&self.me),
+            epoch,
+            seq,
+        });
+        let ask = Ask::decode(&request.body)
+            .ok()
+            .filter(|ask| mine.as_ref() == Some(&ask.to) && now.wall.since(ask.sent) < STALE);
+        let members = self.shared.members.lock();
+        match ask.map(|ask| (ask.from, ask.body)) {
+            Some((_, AskBody::Append(items))) => {
+                self.appender.push(now, Origin::Peer(request.reply), items);
+            }
+            Some((from, AskBody::HandOver))
+                if members.should_own(self.cell.partition, now.mono) == Some(&*from) =>
+            {
+                self.released.push(request.reply);
+                self.appender.release();
+            }
+            _ => {
+                let owner = mine.or_else(|| members.owner(self.cell.partition).cloned());
+                (request.reply)(Reply::Moved(owner).encode());
+            }
+        }
+    }
+
+    /// Shows callers how the partition stands.
+    fn show(&mut self, now: Now) {
+        let owned = self.appender.owned();
+        let mut view = self.cell.view.lock();
+        view.role = match owned {
+            Some(_) => Role::Owner,
+            None if self.claiming.is_some() || self.appender.is_between() => Role::Claiming,
+            None => Role::Follower,
+        };
+        if let Some((epoch, claim)) = owned {
+            (view.epoch, view.claim) = (Some(epoch), claim);
+        }
+        view.last = self.appender.last();
+        view.unsettled_since = self.appender.unsettled_since();
+        if owned.is_none() {
+            let members = self.shared.members.lock();
+            let owner = members.owner(self.cell.partition);
+            let alive = owner.filter(|owner| members.is_alive(&owner.gateway, now.mono));
+            view.owner = alive.filter(|owner| owner.gateway != self.me).map(|of| of.gateway.clone());
+            view.problem = self.appender.problem().map(str::to_owned).or_else(|| {
+                self.unavailable.then(|| "no gateway can write to this partition now".to_owned())
+            });
+            self.meters.show_lane(&self.cell);
+        } else if view.owner.is_none() || view.problem.is_some() {
+            view.owner = Some(Arc::clone(&self.me));
+            view.problem = None;
+        }
+    }
+
+    /// Answers all that waits: this process will not write it.
+    fn end(&mut self) {
+        let now = self.shared.now();
+        let text = "this process is going away; connect again";
+        let mut lane = self.cell.lane.lock();
+        lane.set_unavailable(Some(Refusal::new(ErrorCode::ShuttingDown, text)));
+        lane.expire(Now { mono: Duration::MAX, ..now });
+        self.outbox.append(&mut lane.answers());
+        drop(lane);
+        deliver(std::mem::take(&mut self.outbox));
+    }
+}
+
+impl Shared {
+    /// Notes in heartbeats and for lanes that this gateway owns the partition now, or not any longer.
+    fn owned_changed(&self, cell: &Cell, owned: Option<(Epoch, FrameSeq)>) {
+        let mut view = cell.view.lock();
+        if let Some((epoch, claim)) = owned {
+            (view.role, view.epoch, view.claim) = (Role::Owner, Some(epoch), claim);
+        } else {
+            view.role = Role::Follower;
+            if let Some(epoch) = view.epoch {
+                let gateway = Arc::from(&*self.config.gateway);
+                let mine = Claim { gateway, epoch, seq: view.claim };
+                self.members.lock().note_end(cell.partition, &mine);
+            }
+        }
+        drop(view);
+        self.beat_now.notify_one();
+    }
+}
+
+fn settle_lane(cell: &Cell, outbox: &mut Vec<Answer<Ticket>>, settled: Settled) {
+    let mut lane = cell.lane.lock();
+    lane.settle(settled.epoch, settled.batch, settled.outcomes);
+    outbox.append(&mut lane.answers());
+}
+
+/// The future's output; never, while there is none.
+async fn or_pending<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
