@@ -15,6 +15,7 @@ use budget::Budget;
 use metrics::{counter, histogram};
 use std::fmt;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_telemetry::metrics as names;
@@ -152,7 +153,7 @@ impl Guard {
         F: Future<Output = Result<T, E>>,
     {
         self.shared.budget.earn();
-        self.attempt(operation, self.shared.config.deadline, work).await
+        self.attempt(operation, self.shared.config.deadline, Box::pin(work)).await
     }
 
     /// Like [`Guard::call`] with another deadline, for operations that are slow by nature.
@@ -169,7 +170,7 @@ impl Guard {
         F: Future<Output = Result<T, E>>,
     {
         self.shared.budget.earn();
-        self.attempt(operation, deadline, work).await
+        self.attempt(operation, deadline, Box::pin(work)).await
     }
 
     /// Runs an idempotent operation until it succeeds, fails for good, or attempts or budget are used up.
@@ -192,7 +193,7 @@ impl Guard {
         self.shared.budget.earn();
         let mut attempt = 1;
         loop {
-            let error = match self.attempt(operation, config.deadline, make()).await {
+            let error = match self.attempt(operation, config.deadline, Box::pin(make())).await {
                 Ok(value) => return Ok(value),
                 Err(error) => error,
             };
@@ -209,11 +210,12 @@ impl Guard {
         }
     }
 
+    /// `work` is boxed: each layer round a future holds room for it, and clients' futures are large.
     async fn attempt<T, E, F>(
         &self,
         operation: &'static str,
         deadline: Duration,
-        work: F,
+        work: Pin<Box<F>>,
     ) -> Result<T, GuardError<E>>
     where
         F: Future<Output = Result<T, E>>,

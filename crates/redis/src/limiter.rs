@@ -180,7 +180,7 @@ impl Limiter for RedisLimiter {
         let arguments = [rule.limit, window, least.max(1), most].map(number).to_vec();
         let script = self.script.evalsha_with_reload(self.client(), name(key, rule), arguments);
         let (granted, remaining, wait, reset): (u64, u64, u64, u64) =
-            self.call("grant", script).await?;
+            self.call("grant", Box::pin(script)).await?;
         Ok(Grant {
             granted,
             valid: Grant::validity(rule),
@@ -192,7 +192,7 @@ impl Limiter for RedisLimiter {
 
     async fn ping(&self) -> Result<(), LimiterError> {
         let client = self.client();
-        self.call("ping", async { client.ping::<String>(None).await.map(drop) }).await
+        self.call("ping", Box::pin(async { client.ping::<String>(None).await.map(drop) })).await
     }
 
     fn is_shared(&self) -> bool {
