@@ -1,6 +1,7 @@
 //! The archive on real Postgres servers.
 
 mod channels;
+mod conformance;
 mod faults;
 mod history;
 mod kit;

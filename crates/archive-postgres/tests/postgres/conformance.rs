@@ -1,0 +1,12 @@
+//! The port's own suite.
+
+use crate::kit::Kit;
+use std::sync::Arc;
+use stormwire_archive::suite::Subject;
+
+async fn fresh() -> Option<Subject> {
+    let Kit { archive, postgres, .. } = Kit::start().await?;
+    Some(Subject { archive: Arc::new(archive), keep: Box::new(postgres) })
+}
+
+stormwire_archive::archive_suite!(fresh);

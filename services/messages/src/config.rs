@@ -1,0 +1,44 @@
+//! What can be set.
+
+use std::time::Duration;
+use stormwire_core::PartitionCount;
+
+/// How a worker works. The defaults suit 500,000 events a second over a few workers.
+#[derive(Debug, Clone)]
+pub struct MessagesConfig {
+    /// Begins this worker's name in the table of workers; a random part follows.
+    pub name: String,
+    /// How many partitions the cluster has.
+    pub partitions: PartitionCount,
+    /// How long a lease lasts without renewal; it is renewed three times in that time. A dead worker's
+    /// partitions are taken over within four thirds of it.
+    pub lease: Duration,
+    /// A batch is closed at so many events …
+    pub batch_events: usize,
+    /// … or so many bytes of frames. A partition holds at most four batches in memory.
+    pub batch_bytes: usize,
+    /// How long the journal keeps what is persisted, so that subscribers recover from it.
+    pub recovery_window: Duration,
+    /// How often trimming is considered.
+    pub trim_every: Duration,
+    /// How often an idle partition compares its position with the journal's tip.
+    pub check_every: Duration,
+    /// Longest wait for batches on their way when the worker stops.
+    pub drain: Duration,
+}
+
+impl Default for MessagesConfig {
+    fn default() -> Self {
+        Self {
+            name: "messages".to_owned(),
+            partitions: PartitionCount::DEFAULT,
+            lease: Duration::from_secs(6),
+            batch_events: 10_000,
+            batch_bytes: 2 * 1024 * 1024,
+            recovery_window: Duration::from_secs(10 * 60),
+            trim_every: Duration::from_secs(5),
+            check_every: Duration::from_secs(1),
+            drain: Duration::from_secs(10),
+        }
+    }
+}

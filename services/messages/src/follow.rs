@@ -1,0 +1,180 @@
+//! A partition's frames as they come: from the live tail where it goes on without a hole, else read from
+//! the journal, and repaired where neither has the next one.
+
+use crate::plan::{Missing, Place, missing};
+use futures::{FutureExt as _, StreamExt as _};
+use std::sync::Arc;
+use std::time::Duration;
+use stormwire_core::{Epoch, FrameSeq, Partition};
+use stormwire_journal::{Journal, JournalError, StoredFrame, Tail, TailEvent};
+use tokio::time::{sleep, timeout};
+
+/// Most frames asked for at once while something is missing one by one.
+const PROBES: u64 = 64;
+/// Bounds of the wait after a failure.
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// What is known about the place that was asked for.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// It and what follows it, without a hole.
+    Frames(Vec<StoredFrame>),
+    /// It is missing for good, up to `through`.
+    Gap { through: FrameSeq, reason: &'static str },
+    /// Its epoch is over without a close frame that could be read; `epoch` begins after `through`.
+    Ended { epoch: Epoch, through: FrameSeq },
+}
+
+/// At most so much at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Page {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
+}
+
+pub(crate) struct Follow {
+    journal: Arc<dyn Journal>,
+    partition: Partition,
+    check_every: Duration,
+    tail: Option<Tail>,
+    behind: bool,
+    backoff: Duration,
+}
+
+impl Follow {
+    pub(crate) fn new(
+        journal: Arc<dyn Journal>,
+        partition: Partition,
+        check_every: Duration,
+    ) -> Self {
+        Self { journal, partition, check_every, tail: None, behind: true, backoff: BACKOFF_MIN }
+    }
+
+    /// Waits until something is known about `place`. Takes and returns itself, so that the wait can be
+    /// kept while its owner does other things.
+    pub(crate) async fn next(mut self, place: Place, page: Page) -> (Self, Found) {
+        loop {
+            match self.step(place, page).await {
+                Ok(Some(found)) => {
+                    self.backoff = BACKOFF_MIN;
+                    return (self, found);
+                }
+                Ok(None) => self.backoff = BACKOFF_MIN,
+                Err(error) => {
+                    tracing::warn!(partition = self.partition.0, error = %error, "frames could not be read; trying again");
+                    self.behind = true;
+                    sleep(self.backoff.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
+                    self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
+                }
+            }
+        }
+    }
+
+    async fn step(&mut self, place: Place, page: Page) -> Result<Option<Found>, JournalError> {
+        if self.tail.is_none() {
+            // Listening begins before reading, so that nothing falls between the two.
+            self.tail = Some(self.journal.tail(&[self.partition]).await?);
+            self.behind = true;
+        }
+        let live = self.live(place, page);
+        if !live.is_empty() {
+            return Ok(Some(Found::Frames(live)));
+        }
+        if self.behind {
+            let found = self.read(place, page).await?;
+            self.behind = found.is_some();
+            return Ok(found);
+        }
+        self.wait(place).await
+    }
+
+    /// What the tail holds ready, as far as it goes on from `place`.
+    fn live(&mut self, place: Place, page: Page) -> Vec<StoredFrame> {
+        let mut frames = Vec::new();
+        let (mut next, mut bytes) = (place.next, 0);
+        while frames.len() < page.frames && bytes < page.bytes {
+            let Some(tail) = &mut self.tail else { break };
+            match tail.next().now_or_never() {
+                Some(Some(TailEvent::Frame(frame))) => {
+                    if frame.epoch == place.epoch && frame.seq == next {
+                        next += 1;
+                        bytes += frame.bytes.len();
+                        frames.push(frame);
+                    } else if frame.epoch > place.epoch || frame.seq > next {
+                        self.behind = true;
+                        break;
+                    }
+                }
+                Some(Some(TailEvent::Check)) => self.behind = true,
+                Some(None) => self.tail = None,
+                None => break,
+            }
+        }
+        frames
+    }
+
+    async fn read(&mut self, place: Place, page: Page) -> Result<Option<Found>, JournalError> {
+        let Place { epoch, next } = place;
+        let mut frames =
+            self.journal.read(self.partition, epoch, next, page.frames, page.bytes).await?;
+        let due = frames.iter().zip(next..).take_while(|(frame, seq)| frame.seq == *seq).count();
+        frames.truncate(due);
+        if !frames.is_empty() {
+            return Ok(Some(Found::Frames(frames)));
+        }
+        let tip = self.journal.tip(self.partition).await?;
+        match missing(place, tip) {
+            Missing::NotYet => Ok(None),
+            Missing::Trimmed(through) => Ok(Some(Found::Gap { through, reason: "trimmed" })),
+            Missing::Ended { epoch: present, through } => {
+                match self.journal.frame(self.partition, epoch, next).await? {
+                    Some(frame) => Ok(Some(Found::Frames(vec![frame]))),
+                    None => Ok(Some(Found::Ended { epoch: present, through })),
+                }
+            }
+            Missing::Hole => self.prove(place, tip.last).await,
+        }
+    }
+
+    /// Asks the leader for each of the next frames: what it does not have although it has later ones is
+    /// a hole, unless it was trimmed while we asked.
+    async fn prove(&mut self, place: Place, last: FrameSeq) -> Result<Option<Found>, JournalError> {
+        let mut through = place.next - 1;
+        for seq in place.next..=last.min(place.next + PROBES - 1) {
+            match self.journal.frame(self.partition, place.epoch, seq).await? {
+                Some(frame) if seq == place.next => return Ok(Some(Found::Frames(vec![frame]))),
+                Some(_) => break,
+                None => through = seq,
+            }
+        }
+        let tip = self.journal.tip(self.partition).await?;
+        Ok(match missing(place, tip) {
+            Missing::Trimmed(through) => Some(Found::Gap { through, reason: "trimmed" }),
+            Missing::Hole => Some(Found::Gap { through, reason: "hole" }),
+            // The log is shorter or another than a moment ago: look again.
+            Missing::Ended { .. } | Missing::NotYet => None,
+        })
+    }
+
+    /// Waits for the tail, or until it is time to compare with the tip: a lost last message is announced
+    /// by nothing else.
+    async fn wait(&mut self, place: Place) -> Result<Option<Found>, JournalError> {
+        let Some(tail) = &mut self.tail else { return Ok(None) };
+        match timeout(self.check_every, tail.next()).await {
+            Ok(Some(TailEvent::Frame(frame))) => {
+                if frame.epoch == place.epoch && frame.seq == place.next {
+                    return Ok(Some(Found::Frames(vec![frame])));
+                }
+                self.behind = frame.epoch != place.epoch || frame.seq > place.next;
+            }
+            Ok(Some(TailEvent::Check)) => self.behind = true,
+            Ok(None) => self.tail = None,
+            Err(_) => {
+                let tip = self.journal.tip(self.partition).await?;
+                self.behind = missing(place, tip) != Missing::NotYet;
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,214 @@
+//! Who holds which partitions.
+
+use crate::config::MessagesConfig;
+use crate::partition::Work;
+use crate::share::{Share, share};
+use metrics::gauge;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+use stormwire_archive::{Archive, ArchiveError, Lease};
+use stormwire_core::{Clock, Partition};
+use stormwire_journal::Journal;
+use stormwire_telemetry::metrics as names;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Longest time for saying good-bye to the archive.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Persists its fair share of the partitions for as long as it runs. Any number of workers share the
+/// work, in any processes; each finds the others through the archive alone.
+pub struct Worker {
+    journal: Arc<dyn Journal>,
+    archive: Arc<dyn Archive>,
+    config: Arc<MessagesConfig>,
+    clock: Arc<dyn Clock>,
+    name: String,
+}
+
+/// A partition that is being persisted here.
+struct Held {
+    lease: Lease,
+    stop: CancellationToken,
+    /// Whether it is to be given back as soon as its work has ended.
+    leaving: bool,
+}
+
+#[derive(Default)]
+struct Holdings {
+    held: BTreeMap<Partition, Held>,
+    tasks: JoinSet<(Partition, u64)>,
+}
+
+impl Worker {
+    /// A worker with a name of its own. Nothing happens before [`Worker::run`].
+    #[must_use]
+    pub fn new(
+        journal: Arc<dyn Journal>,
+        archive: Arc<dyn Archive>,
+        config: MessagesConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let name = format!("{}-{}", config.name, uuid::Uuid::new_v4().simple());
+        Self { journal, archive, config: Arc::new(config), clock, name }
+    }
+
+    /// This worker's name in leases and logs.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Works until `shutdown`; then finishes the batches on their way and gives its leases back. A worker
+    /// that is dropped instead loses nothing: its leases expire.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let mut holdings = Holdings::default();
+        let mut every = interval(self.config.lease / 3);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tracing::info!(worker = self.name, "worker started");
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                _ = every.tick() => {
+                    let turn = shutdown.run_until_cancelled(self.turn(&mut holdings)).await;
+                    if let Some(Err(error)) = turn {
+                        tracing::warn!(worker = self.name, error = %error, "leases could not be renewed; trying again");
+                    }
+                }
+                Some(ended) = holdings.tasks.join_next() => self.ended(&mut holdings, ended).await,
+            }
+            gauge!(names::PERSIST_PARTITIONS_OWNED).set(holdings.held.len() as f64);
+        }
+        self.stop(holdings).await;
+        gauge!(names::PERSIST_PARTITIONS_OWNED).set(0.0);
+        tracing::info!(worker = self.name, "worker stopped");
+    }
+
+    /// Says that it lives, renews what it holds, and takes or gives towards its fair share.
+    async fn turn(&self, holdings: &mut Holdings) -> Result<(), ArchiveError> {
+        let Self { archive, config, .. } = self;
+        self.renew(holdings).await?;
+        let living = archive.workers(&self.name, config.lease).await?;
+        let staying = holdings.held.values().filter(|held| !held.leaving).count();
+        match share(config.partitions, living, staying) {
+            Share::Take(want) => {
+                for lease in
+                    archive.acquire(&self.name, config.partitions, want, config.lease).await?
+                {
+                    self.start(holdings, lease);
+                }
+            }
+            Share::Give(much) => {
+                let staying = holdings.held.values_mut().rev().filter(|held| !held.leaving);
+                for held in staying.take(much) {
+                    held.leaving = true;
+                    held.stop.cancel();
+                }
+            }
+            Share::Fair => {}
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, holdings: &mut Holdings) -> Result<(), ArchiveError> {
+        let leases: Vec<Lease> = holdings.held.values().map(|held| held.lease.clone()).collect();
+        if leases.is_empty() {
+            return Ok(());
+        }
+        let kept = self.archive.renew(&leases, self.config.lease).await?;
+        for lost in leases.iter().filter(|lease| !kept.contains(lease)) {
+            if let Some(held) = holdings.held.get(&lost.partition) {
+                tracing::warn!(partition = lost.partition.0, "the lease was taken over");
+                held.stop.cancel();
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&self, holdings: &mut Holdings, lease: Lease) {
+        let partition = lease.partition;
+        tracing::info!(partition = partition.0, token = lease.token, "persisting this partition");
+        let stop = CancellationToken::new();
+        let work = Work {
+            journal: Arc::clone(&self.journal),
+            archive: Arc::clone(&self.archive),
+            clock: Arc::clone(&self.clock),
+            config: Arc::clone(&self.config),
+            lease: lease.clone(),
+            shrink: AtomicU32::new(0),
+        };
+        let (token, lease_token) = (stop.clone(), lease.token);
+        // A lease of this partition that was lost a moment ago has a task that is just ending.
+        if let Some(old) = holdings.held.insert(partition, Held { lease, stop, leaving: false }) {
+            old.stop.cancel();
+        }
+        holdings.tasks.spawn(async move {
+            work.run(token).await;
+            (partition, lease_token)
+        });
+    }
+
+    async fn ended(
+        &self,
+        holdings: &mut Holdings,
+        ended: Result<(Partition, u64), tokio::task::JoinError>,
+    ) {
+        let Ok((partition, token)) = ended else {
+            // Which one panicked is not known; its lease would be renewed for nothing. All begin anew.
+            tracing::error!(worker = self.name, "the work on a partition panicked; all begin anew");
+            for held in holdings.held.values_mut() {
+                held.leaving = true;
+                held.stop.cancel();
+            }
+            let panicked: Vec<Lease> =
+                holdings.held.values().map(|held| held.lease.clone()).collect();
+            while let Some(ended) = holdings.tasks.join_next().await {
+                drop(ended);
+            }
+            holdings.held.clear();
+            for lease in &panicked {
+                self.release(lease).await;
+            }
+            return;
+        };
+        if holdings.held.get(&partition).is_some_and(|held| held.lease.token == token)
+            && let Some(held) = holdings.held.remove(&partition)
+            && held.leaving
+        {
+            self.release(&held.lease).await;
+        }
+    }
+
+    async fn release(&self, lease: &Lease) {
+        let partition = lease.partition.0;
+        match timeout(FAREWELL, self.archive.release(lease)).await {
+            Ok(Ok(())) => tracing::info!(partition, "gave this partition back"),
+            Ok(Err(error)) => {
+                tracing::warn!(partition, error = %error, "a lease was not given back; it expires")
+            }
+            Err(_) => tracing::warn!(partition, "a lease was not given back in time; it expires"),
+        }
+    }
+
+    async fn stop(&self, mut holdings: Holdings) {
+        for held in holdings.held.values() {
+            held.stop.cancel();
+        }
+        let all = async { while holdings.tasks.join_next().await.is_some() {} };
+        if timeout(self.config.drain, all).await.is_err() {
+            tracing::warn!(
+                worker = self.name,
+                "batches on their way were cut off; their outcome is in the ledger"
+            );
+        }
+        holdings.tasks.shutdown().await;
+        let releases = holdings.held.values().map(|held| self.release(&held.lease));
+        futures::future::join_all(releases).await;
+        // Not living any more, so that the others need not wait to take its share.
+        let gone = self.archive.workers(&self.name, Duration::from_millis(1));
+        let _ = timeout(FAREWELL, gone).await;
+    }
+}
