@@ -93,8 +93,7 @@ impl Ingest {
         let process: [u8; 16] = rand::random();
         let alone = peers.is_alone();
         let partitions = config.partitions;
-        let members =
-            Members::new(&config.gateway, process, partitions, alone, Duration::ZERO);
+        let members = Members::new(&config.gateway, process, partitions, alone, Duration::ZERO);
         let claims = if alone { usize::from(partitions.get()) } else { CLAIMS_AT_ONCE };
         let cells = partitions.all().map(|p| Arc::new(Cell::new(p, &config, process))).collect();
         let stop = tasks.token().child_token();
@@ -173,7 +172,8 @@ impl Ingest {
         self.shared.beat_now.notify_one();
         while Instant::now() < deadline && !self.is_drained() {
             self.shared.cells.iter().for_each(|cell| cell.wake.notify_one());
-            let _ = tokio::time::timeout(Duration::from_millis(20), self.shared.stop.cancelled()).await;
+            let _ =
+                tokio::time::timeout(Duration::from_millis(20), self.shared.stop.cancelled()).await;
         }
     }
 

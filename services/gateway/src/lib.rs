@@ -1,3 +1,30 @@
-//! GATEWAY: what clients talk to, over WebSocket and HTTP.
+//! The gateway: sockets and REST in, frames out, live fan-out.
+//!
+//! An event's way in: [`socket`] reads a message, `session` decides what it means and whether it may
+//! be, `ingest` orders it in its partition's lane and packs it into a frame for the journal; the
+//! journal's acknowledgement goes back the same way. Its way out: `tail` follows a partition's log
+//! without a hole, `hub` renders each channel's events once and queues them for everybody who is live,
+//! `feeder` brings everybody else up to there with pages from `reader`.
+//!
+//! The gateway knows ports, never engines, and holds nothing that a client could not find again on
+//! another gateway.
 
+mod connections;
+mod feeder;
+mod gateway;
+mod health;
+mod http;
+mod hub;
 pub mod ingest;
+mod outbox;
+mod reader;
+mod render;
+mod replies;
+mod session;
+pub mod socket;
+mod tail;
+mod ws;
+
+pub use gateway::{Gateway, GatewayConfig, GatewayPorts, PeerAddress};
+pub use http::openapi_document;
+pub use reader::{Page, Reader};

@@ -11,7 +11,9 @@ use super::remote::{self, Remote, Settled};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use meters::Meters;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use stormwire_core::{Epoch, ErrorCode, FrameSeq, Refusal, Timestamp};
 use stormwire_journal::appender::{Appender, AppenderConfig, Event};
@@ -44,6 +46,14 @@ struct Asking {
     of: Claim,
     answer: BoxFuture<'static, Result<Bytes, PeerError>>,
     permit: OwnedSemaphorePermit,
+}
+
+impl Future for Asking {
+    type Output = Result<Bytes, PeerError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.answer.as_mut().poll(context)
+    }
 }
 
 pub(super) struct Actor {
@@ -118,7 +128,7 @@ impl Actor {
                 self.op_began = shared.clock.now();
                 let mut work = perform::perform(&self.journal, self.cell.partition, next);
                 // Sent before anybody is answered: the journal works while the answers go out.
-                if let std::task::Poll::Ready(result) = futures::poll!(&mut work) {
+                if let Poll::Ready(result) = futures::poll!(&mut work) {
                     self.appender.complete(shared.now(), result);
                     deliver(std::mem::take(&mut self.outbox));
                     continue;
@@ -129,12 +139,12 @@ impl Actor {
             tokio::select! {
                 biased;
                 () = shared.stop.cancelled() => break,
-                result = or_pending(&mut op) => {
+                result = or_pending(op.as_mut()) => {
                     op = None;
                     self.appender.complete(shared.now(), result);
                 }
                 answer = self.remote.answered() => self.remote_answered(answer),
-                answer = or_pending(&mut self.asking.as_mut().map(|asking| &mut asking.answer)) => {
+                answer = or_pending(self.asking.as_mut().map(|asking| &mut asking.answer)) => {
                     self.hand_over_answered(answer);
                 }
                 Some(request) = self.inbox.recv() => self.serve(request),
@@ -168,7 +178,8 @@ impl Actor {
 
     /// D: whether to read the log, to ask for the partition or to claim it. Says when to look again.
     fn decide(&mut self, now: Now) -> Duration {
-        let later = now.mono + if self.peers.is_alone() { Duration::from_secs(1) } else { LOOK_EVERY };
+        let later =
+            now.mono + if self.peers.is_alone() { Duration::from_secs(1) } else { LOOK_EVERY };
         if let Some(asking) = &self.asking
             && !self.shared.members.lock().is_alive(&asking.of.gateway, now.mono)
         {
@@ -252,7 +263,14 @@ impl Actor {
                     self.ownership.claimed();
                     (self.claiming, self.handing) = (None, None);
                     self.meters.owner_changes.increment(1);
-                    perform::measure_skew(&self.journal, &self.cell, epoch, claim, self.op_began, now.wall);
+                    perform::measure_skew(
+                        &self.journal,
+                        &self.cell,
+                        epoch,
+                        claim,
+                        self.op_began,
+                        now.wall,
+                    );
                     self.shared.owned_changed(&self.cell, Some((epoch, claim)));
                 }
                 Event::ClaimRefused => {
@@ -416,7 +434,8 @@ impl Actor {
             let members = self.shared.members.lock();
             let owner = members.owner(self.cell.partition);
             let alive = owner.filter(|owner| members.is_alive(&owner.gateway, now.mono));
-            view.owner = alive.filter(|owner| owner.gateway != self.me).map(|of| of.gateway.clone());
+            view.owner =
+                alive.filter(|owner| owner.gateway != self.me).map(|of| of.gateway.clone());
             view.problem = self.appender.problem().map(str::to_owned).or_else(|| {
                 self.unavailable.then(|| "no gateway can write to this partition now".to_owned())
             });
@@ -466,7 +485,7 @@ fn settle_lane(cell: &Cell, outbox: &mut Vec<Answer<Ticket>>, settled: Settled) 
 }
 
 /// The future's output; never, while there is none.
-async fn or_pending<F: Future + Unpin>(future: &mut Option<F>) -> F::Output {
+async fn or_pending<F: Future + Unpin>(future: Option<&mut F>) -> F::Output {
     match future {
         Some(future) => future.await,
         None => std::future::pending().await,

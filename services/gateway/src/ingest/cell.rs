@@ -73,7 +73,9 @@ impl Cell {
             epoch: view.epoch,
             last: view.last,
             lane_bytes,
-            unsettled: view.unsettled_since.map_or(Duration::ZERO, |since| now.saturating_sub(since)),
+            unsettled: view
+                .unsettled_since
+                .map_or(Duration::ZERO, |since| now.saturating_sub(since)),
             clock_skew_ms: view.clock_skew_ms,
             problem: view.problem,
         }

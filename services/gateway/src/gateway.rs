@@ -1,0 +1,257 @@
+//! Puts the gateway together and runs it: tails, ingest, routes, listeners, drain.
+
+use crate::health::Health;
+use crate::hub::Hub;
+use crate::ingest::{Ingest, IngestConfig};
+use crate::reader::Reader;
+use crate::render;
+use crate::session::SessionContext;
+use crate::{tail, ws};
+use axum::Router;
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use stormwire_archive::Archive;
+use stormwire_core::{Clock, CloseCode, PartitionCount};
+use stormwire_journal::{Journal, Peers};
+use stormwire_limits::Limits;
+use stormwire_telemetry::Tasks;
+use stormwire_tokens::Verifier;
+use stormwire_web::WebConfig;
+use stormwire_wire::protocol::ServerMessage;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// How long the end of the drain may take beyond its spread: the publish deadline.
+const DRAIN_MAX: Duration = Duration::from_secs(15);
+
+/// How a gateway is to behave. Where a field has a unit it is in its name.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// This gateway's name among the others, unique in the cluster and for this life of the process.
+    pub name: String,
+    /// Partitions of the cluster.
+    pub partitions: PartitionCount,
+    /// Largest WebSocket message taken from a client.
+    pub message_bytes_max: usize,
+    /// Largest data of one event.
+    pub event_bytes_max: usize,
+    /// Live events queued for one connection before its subscriptions are parked.
+    pub queue_bytes: usize,
+    /// Subscriptions of one connection.
+    pub subscriptions_max: usize,
+    /// Publishes of one connection that may wait for their acknowledgement; at most 256, the
+    /// repeats that the appender remembers of a producer.
+    pub unacked_max: usize,
+    /// Connections of this process.
+    pub connections_max: usize,
+    /// Bytes of each partition's last frames kept in memory for short absences.
+    pub recent_bytes: usize,
+    /// How long an idle appender waits for more events; zero sends at once.
+    pub linger: Duration,
+    /// Over how long connections are told to move when the process ends.
+    pub drain_spread: Duration,
+    /// What is around every HTTP request.
+    pub web: WebConfig,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            name: "gateway".to_owned(),
+            partitions: PartitionCount::DEFAULT,
+            message_bytes_max: 1024 * 1024,
+            event_bytes_max: 64 * 1024,
+            queue_bytes: 256 * 1024,
+            subscriptions_max: 1_000,
+            unacked_max: 256,
+            connections_max: 19_000,
+            recent_bytes: 4 * 1024 * 1024,
+            linger: Duration::ZERO,
+            drain_spread: Duration::from_secs(5),
+            web: WebConfig::default(),
+        }
+    }
+}
+
+/// What a gateway stands on, chosen where the process is put together.
+#[derive(Clone)]
+pub struct GatewayPorts {
+    /// The short durable log.
+    pub journal: Arc<dyn Journal>,
+    /// The way to the other gateways.
+    pub peers: Arc<dyn Peers>,
+    /// The long store, for history.
+    pub archive: Arc<dyn Archive>,
+    /// How much one may.
+    pub limits: Arc<Limits>,
+    /// Who one is.
+    pub verifier: Arc<Verifier>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// One gateway of a cluster, or the only one of an embedded server.
+pub struct Gateway {
+    pub(crate) context: Arc<SessionContext>,
+    pub(crate) ports: GatewayPorts,
+    tasks: Tasks,
+    draining: CancellationToken,
+    health: Health,
+}
+
+impl Gateway {
+    /// Starts the tails and the lanes; serves nobody yet.
+    #[must_use]
+    pub fn new(config: GatewayConfig, ports: GatewayPorts) -> Self {
+        let tasks = Tasks::new();
+        let hub = Arc::new(Hub::new(config.partitions, config.recent_bytes));
+        for feed in hub.feeds() {
+            let (feed, journal) = (Arc::clone(feed), Arc::clone(&ports.journal));
+            tasks.spawn("tail", tail::run(feed, journal, tasks.token()));
+        }
+        let ingest = Ingest::start(
+            Arc::clone(&ports.journal),
+            Arc::clone(&ports.peers),
+            Arc::clone(&ports.clock),
+            IngestConfig {
+                linger: config.linger,
+                ..IngestConfig::new(config.name.clone(), config.partitions)
+            },
+            &tasks,
+        );
+        let (journal, archive) = (Arc::clone(&ports.journal), Arc::clone(&ports.archive));
+        let context = Arc::new(SessionContext {
+            reader: Arc::new(Reader::new(Arc::clone(&hub), journal, archive)),
+            hub,
+            ingest,
+            connections: Arc::default(),
+            limits: Arc::clone(&ports.limits),
+            verifier: Arc::clone(&ports.verifier),
+            clock: Arc::clone(&ports.clock),
+            tasks: tasks.clone(),
+            config,
+        });
+        let draining = CancellationToken::new();
+        let health = Health::new(&ports, context.ingest.clone(), draining.clone());
+        Self { context, ports, tasks, draining, health }
+    }
+
+    /// Whether this gateway is on its way out: not ready for new clients.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    /// Cancelled when the gateway begins to drain.
+    pub(crate) fn draining(&self) -> CancellationToken {
+        self.draining.clone()
+    }
+
+    /// How this gateway and what it stands on are doing.
+    pub(crate) fn health(&self) -> Health {
+        self.health.clone()
+    }
+
+    /// Serves clients on `listener` until `shutdown`, then drains: not ready, partitions handed over,
+    /// connections told to move over [`GatewayConfig::drain_spread`], lanes flushed.
+    ///
+    /// # Errors
+    /// What the listener reports.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> std::io::Result<()> {
+        let stop_accepting = CancellationToken::new();
+        let stopped = stop_accepting.clone().cancelled_owned();
+        let service = self.routes().into_make_service_with_connect_info::<PeerAddress>();
+        let server = axum::serve(NoDelay(listener), service).with_graceful_shutdown(stopped);
+        let server = std::future::IntoFuture::into_future(server);
+        tokio::pin!(server);
+        tokio::select! {
+            result = &mut server => return result,
+            () = shutdown.cancelled() => {}
+        }
+        self.draining.cancel();
+        let drain = async {
+            self.drain().await;
+            stop_accepting.cancel();
+        };
+        let (result, ()) = tokio::join!(server, drain);
+        self.tasks.shutdown();
+        if let Err(left) = self.tasks.drain(DRAIN_MAX).await {
+            tracing::warn!(tasks = ?left, "tasks were still running at the end of the drain");
+        }
+        result
+    }
+
+    /// Everything a client can ask for.
+    pub fn routes(&self) -> Router {
+        ws::router(Arc::clone(&self.context), self.draining.clone())
+            .merge(crate::http::router(self))
+    }
+
+    /// What operators and probes ask for, on a port of its own.
+    pub fn management_routes(&self) -> Router {
+        crate::http::management_router(self)
+    }
+
+    async fn drain(&self) {
+        let connections = &self.context.connections;
+        tracing::info!(connections = connections.len(), "draining");
+        self.context.ingest.drain().await;
+        let outboxes = connections.outboxes();
+        let spread = self.context.config.drain_spread;
+        let slots = u32::try_from(outboxes.len()).unwrap_or(u32::MAX).max(1);
+        let slot = |i: usize| spread * u32::try_from(i).unwrap_or(u32::MAX) / slots;
+        for (i, outbox) in outboxes.iter().enumerate() {
+            let moving = ServerMessage::Moving { reconnect_after: slot(i) };
+            outbox.answer(render::message(outbox.codec(), &moving));
+        }
+        let start = tokio::time::Instant::now();
+        for (i, outbox) in outboxes.iter().enumerate() {
+            tokio::time::sleep_until(start + slot(i)).await;
+            outbox.close(CloseCode::Moving, "this server is going away; connect again");
+        }
+        // Connections that came while we drained.
+        for outbox in connections.outboxes() {
+            outbox.close(CloseCode::Moving, "this server is going away; connect again");
+        }
+        if tokio::time::timeout(DRAIN_MAX, connections.empty()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "connections outlived the drain");
+        }
+        self.context.ingest.drain().await;
+    }
+}
+
+/// The address of the peer of an HTTP connection.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerAddress(pub SocketAddr);
+
+impl Connected<IncomingStream<'_, NoDelay>> for PeerAddress {
+    fn connect_info(stream: IncomingStream<'_, NoDelay>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+/// A listener whose connections send small writes at once.
+pub struct NoDelay(TcpListener);
+
+impl axum::serve::Listener for NoDelay {
+    type Io = tokio::net::TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        let (stream, address) = axum::serve::Listener::accept(&mut self.0).await;
+        // A socket that refuses the option still works, only slower.
+        let _ = stream.set_nodelay(true);
+        (stream, address)
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}

@@ -1,0 +1,154 @@
+//! The REST surface: publish, pages, streams, channels, and what operators ask for.
+//!
+//! Every handler takes the part of [`HttpState`] that it needs, answers refusals by `?` as problems, and
+//! is described beside its code for `/v1/openapi.json`.
+
+use crate::gateway::{Gateway, PeerAddress};
+use crate::health::{self, Health};
+use crate::hub::Hub;
+use crate::ingest::Ingest;
+use crate::reader::Reader;
+use crate::session::SessionContext;
+use axum::Router;
+use axum::extract::{ConnectInfo, FromRef, Request};
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use stormwire_archive::Archive;
+use stormwire_core::{Clock, PartitionCount};
+use stormwire_web::{CallerState, ClientAddress, WebConfig};
+use stormwire_wire::protocol::MessageLimits;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+mod aggregate;
+mod channels;
+mod events;
+mod openapi;
+mod publish;
+mod query;
+mod stream;
+mod watch;
+
+/// What the routes need.
+#[derive(Clone)]
+pub(crate) struct HttpState {
+    pub(crate) caller: CallerState,
+    pub(crate) ingest: Ingest,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) reader: Arc<Reader>,
+    pub(crate) archive: Arc<dyn Archive>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) partitions: PartitionCount,
+    pub(crate) message: MessageLimits,
+    /// Ends streams when the gateway goes away.
+    pub(crate) draining: CancellationToken,
+    /// Numbers REST publishes among the connections of the lanes; sockets count from below.
+    publishes: Arc<AtomicU64>,
+}
+
+impl HttpState {
+    pub(crate) fn new(
+        context: &SessionContext,
+        archive: Arc<dyn Archive>,
+        draining: CancellationToken,
+    ) -> Self {
+        let config = &context.config;
+        Self {
+            caller: CallerState {
+                verifier: Arc::clone(&context.verifier),
+                limits: Arc::clone(&context.limits),
+            },
+            ingest: context.ingest.clone(),
+            hub: Arc::clone(&context.hub),
+            reader: Arc::clone(&context.reader),
+            archive,
+            clock: Arc::clone(&context.clock),
+            partitions: config.partitions,
+            message: MessageLimits {
+                message_bytes: config.message_bytes_max,
+                event_bytes: config.event_bytes_max,
+                ..MessageLimits::default()
+            },
+            draining,
+            publishes: Arc::new(AtomicU64::new(1 << 63)),
+        }
+    }
+
+    fn next_publish(&self) -> u64 {
+        self.publishes.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl FromRef<HttpState> for CallerState {
+    fn from_ref(state: &HttpState) -> Self {
+        state.caller.clone()
+    }
+}
+
+/// Everything that clients and probes ask for over HTTP, except the WebSocket.
+pub(crate) fn router(gateway: &Gateway) -> Router {
+    let state =
+        HttpState::new(&gateway.context, Arc::clone(&gateway.ports.archive), gateway.draining());
+    let web = WebConfig {
+        body_bytes_max: state.message.message_bytes,
+        ..gateway.context.config.web.clone()
+    };
+    let (reads, read_api) = reads(state.clone()).split_for_parts();
+    let (writes, write_api) = OpenApiRouter::new()
+        .routes(routes!(publish::to_channel))
+        .routes(routes!(publish::to_channels))
+        .with_state(state.clone())
+        .split_for_parts();
+    let aggregate = aggregate::router(state, reads.clone());
+    let (aggregate, aggregate_api) = aggregate.split_for_parts();
+    let (probes, probe_api) = health::router(gateway.health()).split_for_parts();
+    let document = openapi::document([read_api, write_api, aggregate_api, probe_api]);
+    let routes = reads.merge(writes).merge(aggregate).merge(probes);
+    let routes = routes.merge(openapi::router(document));
+    stormwire_web::finish(routes, &web).layer(from_fn(address))
+}
+
+/// What operators and probes ask for, on a port of its own.
+pub(crate) fn management_router(gateway: &Gateway) -> Router {
+    let health: Health = gateway.health();
+    let (probes, _) = health::router(health).split_for_parts();
+    stormwire_web::finish(probes, &WebConfig::default())
+}
+
+/// The routes that only read.
+fn reads(state: HttpState) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(events::page))
+        .routes(routes!(channels::list))
+        .routes(routes!(channels::one))
+        .with_state(state)
+}
+
+/// The whole description of the REST surface.
+#[must_use]
+pub fn openapi_document() -> utoipa::openapi::OpenApi {
+    openapi::document([
+        OpenApiRouter::new()
+            .routes(routes!(events::page))
+            .routes(routes!(channels::list))
+            .routes(routes!(channels::one))
+            .into_openapi(),
+        OpenApiRouter::new()
+            .routes(routes!(publish::to_channel))
+            .routes(routes!(publish::to_channels))
+            .into_openapi(),
+        aggregate::openapi(),
+        health::openapi(),
+    ])
+}
+
+/// Tells the handlers where a request came from.
+async fn address(mut request: Request, next: Next) -> Response {
+    if let Some(ConnectInfo(PeerAddress(peer))) = request.extensions().get().copied() {
+        request.extensions_mut().insert(ClientAddress(peer.ip()));
+    }
+    next.run(request).await
+}

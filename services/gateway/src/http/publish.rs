@@ -1,0 +1,358 @@
+//! Publishing over REST: one request, one answer, after the journal's acknowledgement.
+
+use super::HttpState;
+use super::query::InPath;
+use crate::ingest::{Answers, Published, Submission};
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use parking_lot::Mutex;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
+use std::time::Duration;
+use stormwire_core::{Channel, ErrorCode, Refusal};
+use stormwire_limits::Cost;
+use stormwire_telemetry::SpanRef;
+use stormwire_tokens::Action;
+use stormwire_web::{Caller, Problem, header_text};
+use stormwire_wire::body::{self, BodyFormat};
+use stormwire_wire::frame::{EncodedEvents, TraceContext};
+use tokio::sync::oneshot;
+use utoipa::ToSchema;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// Most bytes of an idempotency key.
+const KEY_BYTES_MAX: usize = 255;
+/// How long a request with an idempotency key may be sent again. Every attempt counts as made so long
+/// after the first (APPENDER B5); well within the ten minutes that an appender remembers.
+const RETRY_WINDOW: Duration = Duration::from_secs(300);
+/// The publish deadline, and a little for the way.
+const ANSWER_WITHIN: Duration = Duration::from_secs(16);
+
+/// The events are durable.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Acknowledged {
+    /// The journal's incarnation.
+    epoch: u32,
+    /// Offset of the first event.
+    first: u64,
+    /// Offset of the last event.
+    last: u64,
+    /// The server's clock, Unix milliseconds.
+    server_time: i64,
+    /// An earlier attempt had stored them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    duplicate: bool,
+}
+
+/// What became of one channel's events.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChannelResult {
+    channel: String,
+    /// 200, or the status of the refusal.
+    status: u16,
+    #[serde(flatten)]
+    acknowledged: Option<Acknowledged>,
+    /// The refusal's code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temporary: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+/// What became of a request for many channels.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChannelResults {
+    /// One for each channel, in the order of their first events.
+    results: Vec<ChannelResult>,
+}
+
+/// An event to be published.
+#[derive(ToSchema)]
+#[schema(as = Event)]
+#[expect(dead_code, reason = "describes what the body's own parser reads")]
+pub(crate) struct EventSchema {
+    /// Only where the request is for many channels.
+    channel: Option<String>,
+    /// What kind of event, 1 to 255 bytes.
+    r#type: Option<String>,
+    /// What it is about, 1 to 255 bytes.
+    key: Option<String>,
+    /// An id of your own, 1 to 255 bytes; else it is made from the event's place.
+    id: Option<String>,
+    /// Any JSON; kept as the bytes that came in.
+    data: Option<serde_json::Value>,
+    /// In place of `data`: bytes.
+    data_base64: Option<String>,
+}
+
+/// Publish to one channel
+///
+/// Takes one event, an array, NDJSON, or CloudEvents (structured or batch). The answer comes when the
+/// journal has the events on disk. With an `Idempotency-Key` the same request may be sent again for five
+/// minutes and is stored once.
+#[utoipa::path(
+    post, path = "/v1/channels/{channel}/events", tag = "publish",
+    params(
+        ("channel" = String, Path, description = "namespace:name"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters"),
+    ),
+    request_body(content(
+        (EventSchema = "application/json"), (String = "application/x-ndjson"),
+        (serde_json::Value = "application/cloudevents+json"),
+        (serde_json::Value = "application/cloudevents-batch+json"),
+    )),
+    responses((status = 200, body = Acknowledged), (status = "default", response = super::openapi::Problem)),
+    security(("bearer" = []))
+)]
+pub(super) async fn to_channel(
+    State(state): State<HttpState>,
+    caller: Caller,
+    InPath(channel): InPath,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    caller.require(Action::Publish, channel.as_str())?;
+    let (format, bytes) = read(&state, &headers, body).await?;
+    let events = body::events(format, &bytes, &state.message)?;
+    let publish = Publish::new(&state, &caller, &headers)?;
+    let [result] = publish.all(vec![(channel, events)]).await.try_into().unwrap_or_else(|_| {
+        [Err(Refusal::new(ErrorCode::Internal, "one publish had not one answer"))]
+    });
+    let acknowledged = result.map(|published| publish.acknowledged(&published))?;
+    Ok(axum::Json(acknowledged).into_response())
+}
+
+/// Publish to many channels
+///
+/// As the publish to one channel, but each event names its `channel`. The channels are stored one by one,
+/// so each has a status of its own: 200 if all were stored, else 207. Nothing is stored if the token
+/// lacks the right to one of them.
+#[utoipa::path(
+    post, path = "/v1/events", tag = "publish",
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters")),
+    request_body(content(
+        (EventSchema = "application/json"), (String = "application/x-ndjson"),
+        (serde_json::Value = "application/cloudevents+json"),
+        (serde_json::Value = "application/cloudevents-batch+json"),
+    )),
+    responses(
+        (status = 200, body = ChannelResults), (status = 207, body = ChannelResults),
+        (status = "default", response = super::openapi::Problem)
+    ),
+    security(("bearer" = []))
+)]
+pub(super) async fn to_channels(
+    State(state): State<HttpState>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let (format, bytes) = read(&state, &headers, body).await?;
+    let groups = body::events_by_channel(format, &bytes, &state.message)?;
+    for (channel, _) in &groups {
+        caller.require(Action::Publish, channel.as_str())?;
+    }
+    let publish = Publish::new(&state, &caller, &headers)?;
+    let channels: Vec<Channel> = groups.iter().map(|(channel, _)| channel.clone()).collect();
+    let answers = publish.all(groups).await;
+    let results: Vec<ChannelResult> = channels
+        .iter()
+        .zip(answers)
+        .map(|(channel, answer)| publish.result(channel, answer))
+        .collect();
+    let all = results.iter().all(|result| result.status == 200);
+    let status = if all { StatusCode::OK } else { StatusCode::MULTI_STATUS };
+    Ok((status, axum::Json(ChannelResults { results })).into_response())
+}
+
+async fn read(
+    state: &HttpState,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(BodyFormat, bytes::Bytes), Refusal> {
+    let format = BodyFormat::of(header_text(headers, &header::CONTENT_TYPE))?;
+    Ok((format, stormwire_web::body(body, state.message.message_bytes).await?))
+}
+
+/// The publishes of one request: one connection of the lanes.
+struct Publish<'a> {
+    state: &'a HttpState,
+    caller: &'a Caller,
+    connection: u64,
+    producer: Option<Arc<str>>,
+    trace: Option<TraceContext>,
+}
+
+impl<'a> Publish<'a> {
+    fn new(state: &'a HttpState, caller: &'a Caller, headers: &HeaderMap) -> Result<Self, Refusal> {
+        let producer = producer(&caller.claims.user, headers)?;
+        Ok(Self {
+            state,
+            caller,
+            connection: state.next_publish(),
+            producer,
+            trace: trace(headers),
+        })
+    }
+
+    /// Submits all and waits for all answers, in order. Events are numbered through the request.
+    async fn all(&self, groups: Vec<(Channel, EncodedEvents)>) -> Vec<Result<Published, Refusal>> {
+        let (answers, receivers) = Waiting::new(groups.len());
+        let mut seq = 1;
+        for (ticket, (channel, events)) in groups.into_iter().enumerate() {
+            let first = seq;
+            seq += events.len() as u64;
+            let bytes = events.as_bytes().len() as u64;
+            let cost = Cost { requests: 0, events: events.len() as u64, bytes };
+            let ticket = ticket as u64;
+            if let Err(refusal) = self.caller.admit(Some(channel.as_str()), cost).await {
+                answers.answer(ticket, Err(refusal));
+                continue;
+            }
+            self.state.ingest.submit(Submission {
+                connection: self.connection,
+                ticket,
+                channel,
+                user: Arc::clone(&self.caller.claims.user),
+                producer: self.producer.clone(),
+                seq: if self.producer.is_some() { first } else { 0 },
+                again: self.producer.as_ref().map(|_| RETRY_WINDOW),
+                events,
+                trace: self.trace,
+                answers: Arc::clone(&answers) as Arc<dyn Answers>,
+            });
+        }
+        let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
+        let mut results = Vec::with_capacity(receivers.len());
+        for receiver in receivers {
+            let answer = tokio::time::timeout_at(deadline, receiver).await;
+            let answer = answer.map_err(|_| ()).and_then(|answer| answer.map_err(|_| ()));
+            results.push(self.judge(answer.unwrap_or_else(|()| Err(unknown_outcome()))));
+        }
+        results
+    }
+
+    /// B5: with an idempotency key a table that does not reach back far enough is a reason to wait.
+    fn judge(&self, answer: Result<Published, Refusal>) -> Result<Published, Refusal> {
+        answer.map_err(|refusal| {
+            if self.producer.is_none() || refusal.code != ErrorCode::Forgotten {
+                return refusal;
+            }
+            let message = "this server cannot tell yet whether the events were stored before; send the \
+                           request again with the same Idempotency-Key";
+            Refusal::new(ErrorCode::UnknownOutcome, message).retry_after(Duration::from_secs(10))
+        })
+    }
+
+    fn acknowledged(&self, published: &Published) -> Acknowledged {
+        Acknowledged {
+            epoch: published.epoch.0,
+            first: published.first.0,
+            last: published.last.0,
+            server_time: self.state.clock.now().0,
+            duplicate: published.duplicate,
+        }
+    }
+
+    fn result(&self, channel: &Channel, answer: Result<Published, Refusal>) -> ChannelResult {
+        let channel = channel.to_string();
+        match answer {
+            Ok(published) => ChannelResult {
+                channel,
+                status: 200,
+                acknowledged: Some(self.acknowledged(&published)),
+                code: None,
+                message: None,
+                temporary: None,
+                retry_after_ms: None,
+            },
+            Err(refusal) => ChannelResult {
+                channel,
+                status: refusal.code.http_status(),
+                acknowledged: None,
+                code: Some(refusal.code.as_str()),
+                temporary: Some(refusal.is_temporary()),
+                retry_after_ms: refusal
+                    .retry_after
+                    .map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX)),
+                message: Some(refusal.message.into_owned()),
+            },
+        }
+    }
+}
+
+impl Drop for Publish<'_> {
+    fn drop(&mut self) {
+        self.state.ingest.closed(self.connection);
+    }
+}
+
+/// The answers that one request waits for, by ticket.
+struct Waiting(Vec<Mutex<Option<oneshot::Sender<Result<Published, Refusal>>>>>);
+
+type Receivers = Vec<oneshot::Receiver<Result<Published, Refusal>>>;
+
+impl Waiting {
+    fn new(count: usize) -> (Arc<Self>, Receivers) {
+        let (senders, receivers) = (0..count)
+            .map(|_| {
+                let (sender, receiver) = oneshot::channel();
+                (Mutex::new(Some(sender)), receiver)
+            })
+            .unzip();
+        (Arc::new(Self(senders)), receivers)
+    }
+}
+
+impl Answers for Waiting {
+    fn answer(&self, ticket: u64, answer: Result<Published, Refusal>) {
+        let slot = usize::try_from(ticket).ok().and_then(|ticket| self.0.get(ticket));
+        if let Some(sender) = slot.and_then(|slot| slot.lock().take()) {
+            // Nobody waits any more when the client has gone.
+            let _ = sender.send(answer);
+        }
+    }
+}
+
+fn unknown_outcome() -> Refusal {
+    let message = "the journal has not answered in time: the events may be stored or not; with an \
+                   Idempotency-Key the request can be sent again safely";
+    Refusal::new(ErrorCode::UnknownOutcome, message).retry_after(Duration::from_secs(1))
+}
+
+/// The producer that an idempotency key stands for: a hash of the user and the key.
+fn producer(user: &str, headers: &HeaderMap) -> Result<Option<Arc<str>>, Refusal> {
+    if !headers.contains_key(IDEMPOTENCY_KEY) {
+        return Ok(None);
+    }
+    let key = header_text(headers, &IDEMPOTENCY_KEY).filter(|key| {
+        (1..=KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(|b| matches!(b, b' '..=b'~'))
+    });
+    let Some(key) = key else {
+        let problem = format!("1 to {KEY_BYTES_MAX} printable ASCII characters are due");
+        return Err(Refusal::invalid_field("Idempotency-Key", problem));
+    };
+    let mut hash = Sha256::new();
+    hash.update((user.len() as u64).to_le_bytes());
+    hash.update(user);
+    hash.update(key);
+    let digest = hash.finalize();
+    let hex = digest.iter().take(20).map(|byte| format!("{byte:02x}"));
+    Ok(Some(format!("key-{}", hex.collect::<String>()).into()))
+}
+
+/// The trace that the events carry: this request's span, or else what the client sent.
+fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    if let Some(SpanRef { trace, span, flags }) = SpanRef::current() {
+        return Some(TraceContext { trace, span, flags });
+    }
+    let name = HeaderName::from_static("traceparent");
+    header_text(headers, &name).and_then(TraceContext::parse)
+}

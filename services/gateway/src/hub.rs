@@ -1,0 +1,492 @@
+//! Live fan-out: who on this gateway wants what, and the last frames of each partition.
+//!
+//! One [`Feed`] a partition. Its tail ([`crate::tail`]) hands it frames in order, each once; a
+//! subscription is either *live* in a feed, and then gets everything from the position at which it
+//! became live, or it is catching up and the feed does not know it. The change from one to the other
+//! happens under the feed's lock, at a position that both sides name: that is the whole stitch.
+
+use crate::outbox::{Outbox, Parked};
+use crate::render::{EventsText, Rendered};
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use stormwire_core::{
+    Channel, Epoch, FrameSeq, MAX_EVENTS_PER_FRAME, Offset, Partition, PartitionCount, Position,
+    Timestamp,
+};
+use stormwire_telemetry::metrics as names;
+use stormwire_wire::frame::{Events, Frame, Run};
+use stormwire_wire::protocol::Codec;
+use tokio::sync::{Notify, watch};
+
+/// One subscription of one connection.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    /// Unique in this process.
+    pub(crate) id: u64,
+    pub(crate) channel: Channel,
+    pub(crate) codec: Codec,
+    pub(crate) outbox: Arc<Outbox>,
+    /// Keeps the partition's tail running.
+    _wanted: Wanted,
+    cancelled: AtomicBool,
+}
+
+impl Subscription {
+    /// Whether it was ended; it never becomes live again then.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire) || self.outbox.is_gone()
+    }
+}
+
+/// Where a partition stands on this gateway: everything through frame `last` was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub(crate) epoch: Epoch,
+    pub(crate) last: FrameSeq,
+}
+
+impl Standing {
+    /// The position of somebody who has seen everything so far.
+    pub(crate) const fn position(self) -> Position {
+        after_frame(self.epoch, self.last)
+    }
+}
+
+/// The position behind every event of frame `seq`.
+pub(crate) const fn after_frame(epoch: Epoch, seq: FrameSeq) -> Position {
+    #[expect(clippy::cast_possible_truncation, reason = "4095")]
+    let last = (MAX_EVENTS_PER_FRAME - 1) as u16;
+    Position { epoch, offset: Offset::new(seq, last) }
+}
+
+/// The first frame that can hold an event behind `position`.
+pub(crate) const fn next_frame(position: Position) -> FrameSeq {
+    let whole = position.offset.index() as usize == MAX_EVENTS_PER_FRAME - 1;
+    if whole { position.offset.seq() + 1 } else { position.offset.seq() }
+}
+
+/// A frame of the partition's recent past.
+#[derive(Debug, Clone)]
+pub(crate) struct RecentFrame {
+    pub(crate) seq: FrameSeq,
+    pub(crate) ts: Timestamp,
+    /// None in a claim.
+    pub(crate) events: Option<Events>,
+    pub(crate) bytes: usize,
+}
+
+/// What a subscription that catches up is told by the feed.
+#[derive(Debug)]
+pub(crate) enum Joined {
+    /// It is live now (or was ended meanwhile).
+    Live,
+    /// The recent frames gave it this much; it stands at the position given now.
+    Advanced(Position),
+    /// Its position is older than the recent frames: the reader must help.
+    Behind,
+    /// Its position is above everything that the partition has.
+    Above,
+    /// The partition's tail does not run yet.
+    NotReady,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    standing: Option<Standing>,
+    recent: VecDeque<RecentFrame>,
+    recent_bytes: usize,
+    audiences: HashMap<Channel, Vec<Arc<Subscription>>>,
+    subscriptions: usize,
+}
+
+/// One partition's live side.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pub(crate) partition: Partition,
+    state: Mutex<State>,
+    /// Tells the tail that somebody waits for it.
+    pub(crate) wanted: Notify,
+    /// How many need the tail, live or catching up.
+    users: AtomicUsize,
+    /// What the tail has reached, while it runs.
+    reached: watch::Sender<Option<Standing>>,
+    recent_bytes_max: usize,
+}
+
+impl Feed {
+    fn new(partition: Partition, recent_bytes_max: usize) -> Self {
+        Self {
+            partition,
+            state: Mutex::default(),
+            wanted: Notify::new(),
+            users: AtomicUsize::new(0),
+            reached: watch::channel(None).0,
+            recent_bytes_max,
+        }
+    }
+
+    /// Asks for the partition's tail for as long as the answer is held.
+    pub(crate) fn want(self: &Arc<Self>) -> Wanted {
+        self.users.fetch_add(1, Ordering::AcqRel);
+        self.wanted.notify_one();
+        Wanted(Arc::clone(self))
+    }
+
+    /// Whether anybody needs the tail.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.users.load(Ordering::Acquire) > 0
+    }
+
+    /// Waits until the tail runs.
+    pub(crate) async fn ready(&self) {
+        let mut reached = self.reached.subscribe();
+        // The sender lives as long as the feed: the wait cannot fail.
+        let _ = reached.wait_for(Option::is_some).await;
+    }
+
+    /// Waits until the tail has moved on (or stopped, or started).
+    pub(crate) async fn moved(&self) {
+        let _ = self.reached.subscribe().changed().await;
+    }
+
+    /// Tells of every move of the tail.
+    pub(crate) fn watch(&self) -> watch::Receiver<Option<Standing>> {
+        self.reached.subscribe()
+    }
+
+    /// The tail runs from here on; what was recent before is forgotten.
+    pub(crate) fn start(&self, standing: Standing) {
+        let mut state = self.state.lock();
+        state.standing = Some(standing);
+        state.recent.clear();
+        state.recent_bytes = 0;
+        drop(state);
+        self.reached.send_replace(Some(standing));
+    }
+
+    /// The tail stops: nobody is live here any more.
+    pub(crate) fn stop(&self) {
+        self.reached.send_replace(None);
+        let mut state = self.state.lock();
+        park_all(&mut state);
+        state.standing = None;
+        state.recent.clear();
+        state.recent_bytes = 0;
+    }
+
+    /// Where the tail stands, while it runs.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        self.state.lock().standing
+    }
+
+    /// The tail could not follow: everybody live is parked where it stood, and the tail goes on behind
+    /// `last`.
+    pub(crate) fn skip_to(&self, standing: Standing) {
+        let mut state = self.state.lock();
+        park_all(&mut state);
+        state.standing = Some(standing);
+        state.recent.clear();
+        state.recent_bytes = 0;
+        drop(state);
+        self.reached.send_replace(Some(standing));
+    }
+
+    /// Puts frames of the past before the first recent one, so that short absences need no disk.
+    pub(crate) fn prime(&self, frames: impl DoubleEndedIterator<Item = RecentFrame>) {
+        let mut state = self.state.lock();
+        let Some(standing) = state.standing else { return };
+        for frame in frames.rev() {
+            let due = state.recent.front().map_or(standing.last, |first| first.seq - 1);
+            if frame.seq != due || state.recent_bytes + frame.bytes > self.recent_bytes_max {
+                break;
+            }
+            state.recent_bytes += frame.bytes;
+            state.recent.push_front(frame);
+        }
+    }
+
+    /// Delivers the next frame to everybody who is live.
+    pub(crate) fn deliver(&self, seq: FrameSeq, ts: Timestamp, frame: &Frame, bytes: usize) {
+        let mut state = self.state.lock();
+        let Some(standing) = &mut state.standing else { return };
+        debug_assert_eq!(seq, standing.last + 1, "the tail delivers without a hole");
+        let before = standing.position();
+        standing.last = seq;
+        let epoch = standing.epoch;
+        let events = frame.events().cloned();
+        if let Some(events) = events.as_ref().filter(|_| !state.audiences.is_empty()) {
+            let State { audiences, subscriptions, .. } = &mut *state;
+            let place = Place { partition: self.partition, epoch, seq, ts, before };
+            *subscriptions -= fan_out(audiences, events, &place);
+        }
+        state.recent_bytes += bytes;
+        state.recent.push_back(RecentFrame { seq, ts, events, bytes });
+        while state.recent_bytes > self.recent_bytes_max {
+            let Some(oldest) = state.recent.pop_front() else { break };
+            state.recent_bytes -= oldest.bytes;
+        }
+        drop(state);
+        if self.reached.receiver_count() > 0 {
+            self.reached.send_replace(Some(Standing { epoch, last: seq }));
+        }
+    }
+
+    /// Moves a subscription that stands at `position` on: by what the recent frames hold, at most about
+    /// `bytes` at a time, and to live when it has reached the tail.
+    pub(crate) fn join(
+        &self,
+        subscription: &Arc<Subscription>,
+        position: Position,
+        bytes: usize,
+    ) -> Joined {
+        let mut state = self.state.lock();
+        let Some(standing) = state.standing else { return Joined::NotReady };
+        if position > standing.position() {
+            return Joined::Above;
+        }
+        let mut at = position;
+        if at < standing.position() {
+            match self.replay(&state, standing, subscription, at, bytes) {
+                None => return Joined::Behind,
+                Some(reached) => at = reached,
+            }
+            if at < standing.position() {
+                return Joined::Advanced(at);
+            }
+        }
+        if subscription.is_cancelled() {
+            return Joined::Live;
+        }
+        let audience = state.audiences.entry(subscription.channel.clone()).or_default();
+        audience.push(Arc::clone(subscription));
+        state.subscriptions += 1;
+        Joined::Live
+    }
+
+    fn replay(
+        &self,
+        state: &State,
+        standing: Standing,
+        subscription: &Arc<Subscription>,
+        from: Position,
+        bytes: usize,
+    ) -> Option<Position> {
+        let first = state.recent.front()?.seq;
+        let wanted = next_frame(from);
+        if from.epoch != standing.epoch || wanted < first {
+            return None;
+        }
+        let mut text = EventsText::new(subscription.codec, self.partition, standing.epoch);
+        let skip = usize::try_from(wanted - first).unwrap_or(usize::MAX);
+        let mut reached = standing.position();
+        for frame in state.recent.iter().skip(skip) {
+            let place = Place {
+                partition: self.partition,
+                epoch: standing.epoch,
+                seq: frame.seq,
+                ts: frame.ts,
+                before: from,
+            };
+            let channel = subscription.channel.as_str();
+            let Some(events) = &frame.events else { continue };
+            let runs = runs_by_channel(events, |name| name == channel);
+            let runs = runs.into_iter().flat_map(|(_, runs)| runs);
+            append(&mut text, runs, &place, from);
+            if text.len() >= bytes {
+                reached = after_frame(standing.epoch, frame.seq);
+                break;
+            }
+        }
+        if let Some(message) = text.finish(subscription.channel.as_str()) {
+            subscription.outbox.answer(message);
+        }
+        Some(reached)
+    }
+
+    /// Ends a subscription, live or not.
+    pub(crate) fn leave(&self, subscription: &Subscription) {
+        subscription.cancelled.store(true, Ordering::Release);
+        let mut state = self.state.lock();
+        let Some(audience) = state.audiences.get_mut(subscription.channel.as_str()) else { return };
+        let before = audience.len();
+        audience.retain(|live| live.id != subscription.id);
+        let removed = before - audience.len();
+        if audience.is_empty() {
+            state.audiences.remove(subscription.channel.as_str());
+        }
+        state.subscriptions -= removed;
+    }
+
+    /// Recent events of `channel` behind `from`, oldest first, if the recent frames reach back so far.
+    pub(crate) fn recent(&self, from: Position) -> Option<(Standing, Vec<RecentFrame>)> {
+        let state = self.state.lock();
+        let standing = state.standing.filter(|standing| standing.epoch == from.epoch)?;
+        if from >= standing.position() {
+            return Some((standing, Vec::new()));
+        }
+        let first = state.recent.front()?.seq;
+        let skip = usize::try_from(next_frame(from).checked_sub(first)?).ok()?;
+        Some((standing, state.recent.iter().skip(skip).cloned().collect()))
+    }
+}
+
+/// A claim on a partition's tail; dropped when it is no longer needed.
+#[derive(Debug)]
+pub(crate) struct Wanted(Arc<Feed>);
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        self.0.users.fetch_sub(1, Ordering::AcqRel);
+        self.0.wanted.notify_one();
+    }
+}
+
+/// The place of a frame whose events are being rendered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) partition: Partition,
+    pub(crate) epoch: Epoch,
+    pub(crate) seq: FrameSeq,
+    pub(crate) ts: Timestamp,
+    /// Where a subscription stands that is parked by this frame.
+    pub(crate) before: Position,
+}
+
+/// Sends a frame's events to the audiences of its channels; gives back how many were parked.
+fn fan_out(
+    audiences: &mut HashMap<Channel, Vec<Arc<Subscription>>>,
+    events: &Events,
+    place: &Place,
+) -> usize {
+    let mut parked = 0;
+    let mut delivered = 0u64;
+    let wanted = runs_by_channel(events, |channel| audiences.contains_key(channel));
+    for (channel, runs) in wanted {
+        let Some(audience) = audiences.get_mut(channel) else { continue };
+        let count: u64 = runs.iter().map(|run| u64::from(run.count)).sum();
+        let mut rendered = Rendered::default();
+        audience.retain(|subscription| {
+            let message = rendered.get(subscription.codec, |codec| {
+                let mut text = EventsText::new(codec, place.partition, place.epoch);
+                append(&mut text, runs.iter().copied(), place, place.before);
+                text.finish(channel)
+            });
+            let Some(message) = message else { return true };
+            if subscription.outbox.event(message) {
+                delivered += count;
+                return true;
+            }
+            let position = place.before;
+            subscription.outbox.park(Parked { subscription: Arc::clone(subscription), position });
+            parked += 1;
+            false
+        });
+        if audience.is_empty() {
+            audiences.remove(channel);
+        }
+    }
+    metrics::counter!(names::EVENTS_DELIVERED).increment(delivered);
+    metrics::counter!(names::SUBSCRIPTIONS_PARKED).increment(parked as u64);
+    parked
+}
+
+/// The runs of each wanted channel, in one pass over the frame.
+fn runs_by_channel<'a>(
+    events: &'a Events,
+    wanted: impl Fn(&str) -> bool,
+) -> Vec<(&'a str, Vec<Run<'a>>)> {
+    let mut groups: Vec<Option<Vec<Run<'a>>>> =
+        events.channels().map(|channel| wanted(channel).then(Vec::new)).collect();
+    if groups.iter().any(Option::is_some) {
+        for run in events.runs() {
+            if let Some(Some(group)) = groups.get_mut(usize::from(run.channel_index)) {
+                group.push(run);
+            }
+        }
+    }
+    let groups = groups.into_iter().flatten();
+    groups.filter_map(|runs| Some((runs.first()?.channel, runs))).collect()
+}
+
+/// Renders the events of some runs that are behind `from`.
+fn append<'a>(
+    text: &mut EventsText,
+    runs: impl Iterator<Item = Run<'a>>,
+    place: &Place,
+    from: Position,
+) {
+    for run in runs {
+        for event in run.events() {
+            let offset = Offset::new(place.seq, event.index);
+            if (Position { epoch: place.epoch, offset }) > from {
+                text.push(place, &run, &event);
+            }
+        }
+    }
+}
+
+fn park_all(state: &mut State) {
+    let Some(standing) = state.standing else { return };
+    let position = standing.position();
+    for (_, audience) in state.audiences.drain() {
+        for subscription in audience {
+            let outbox = Arc::clone(&subscription.outbox);
+            outbox.park(Parked { subscription, position });
+        }
+    }
+    state.subscriptions = 0;
+}
+
+/// All partitions of this gateway.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    feeds: Box<[Arc<Feed>]>,
+    count: PartitionCount,
+    next_id: AtomicU64,
+}
+
+impl Hub {
+    /// Feeds for all partitions; each keeps up to `recent_bytes` of its last frames in memory.
+    pub(crate) fn new(count: PartitionCount, recent_bytes: usize) -> Self {
+        let feeds = count.all().map(|p| Arc::new(Feed::new(p, recent_bytes))).collect();
+        Self { feeds, count, next_id: AtomicU64::new(1) }
+    }
+
+    /// The feed of a channel's partition.
+    pub(crate) fn feed(&self, channel: &Channel) -> &Arc<Feed> {
+        &self.feeds[usize::from(channel.partition(self.count).0)]
+    }
+
+    /// How many partitions the cluster has.
+    pub(crate) const fn partitions(&self) -> PartitionCount {
+        self.count
+    }
+
+    /// Every feed.
+    pub(crate) fn feeds(&self) -> &[Arc<Feed>] {
+        &self.feeds
+    }
+
+    /// A new subscription, not live yet: it becomes so by [`Feed::join`].
+    pub(crate) fn subscription(
+        &self,
+        channel: Channel,
+        codec: Codec,
+        outbox: Arc<Outbox>,
+    ) -> Arc<Subscription> {
+        let wanted = self.feed(&channel).want();
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let cancelled = AtomicBool::new(false);
+        Arc::new(Subscription { id, channel, codec, outbox, _wanted: wanted, cancelled })
+    }
+
+    /// Live subscriptions now.
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.feeds.iter().map(|feed| feed.state.lock().subscriptions).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! What a connection still has to be sent: one queue, bounded in bytes, filled by many, drained by the
+//! connection's own task.
+//!
+//! Answers are always taken (their number is bounded by what a connection may have open, and a peer
+//! that does not read them is not read from). Live events are taken up to the bound; past it the
+//! subscription is *parked*: it keeps its position and nothing else, and is refilled by
+//! [`crate::feeder`] at the reader's own pace.
+
+use crate::hub::Subscription;
+use axum::extract::ws::Message;
+use futures::task::AtomicWaker;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Context;
+use stormwire_core::{CloseCode, Position};
+use stormwire_wire::protocol::Codec;
+use tokio::sync::Notify;
+
+/// Bytes that a queued message costs beyond its text.
+const MESSAGE_OVERHEAD: usize = 64;
+
+/// A subscription that stopped being live, and the position that it was told everything up to.
+#[derive(Debug, Clone)]
+pub(crate) struct Parked {
+    pub(crate) subscription: Arc<Subscription>,
+    pub(crate) position: Position,
+}
+
+/// Why a connection ends, told to the peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Closing {
+    pub(crate) code: CloseCode,
+    pub(crate) reason: &'static str,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    messages: VecDeque<Message>,
+    bytes: usize,
+    closing: Option<Closing>,
+    parked: Vec<Parked>,
+}
+
+/// The queue of one connection.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    queue: Mutex<Queue>,
+    /// Wakes the connection's task.
+    waker: AtomicWaker,
+    /// Wakes whoever waits for room.
+    room: Notify,
+    bound: usize,
+    codec: OnceLock<Codec>,
+    gone: AtomicBool,
+}
+
+impl Outbox {
+    /// A queue that takes live events up to `bound` bytes.
+    pub(crate) fn new(bound: usize) -> Arc<Self> {
+        Arc::new(Self {
+            queue: Mutex::default(),
+            waker: AtomicWaker::new(),
+            room: Notify::new(),
+            bound,
+            codec: OnceLock::new(),
+            gone: AtomicBool::new(false),
+        })
+    }
+
+    /// How the peer wants its messages written; JSON unless it said otherwise.
+    pub(crate) fn codec(&self) -> Codec {
+        self.codec.get().copied().unwrap_or_default()
+    }
+
+    /// Notes how the peer wants its messages written, once.
+    pub(crate) fn set_codec(&self, codec: Codec) {
+        let _ = self.codec.set(codec);
+    }
+
+    /// Takes an answer, whatever waits already.
+    pub(crate) fn answer(&self, message: Message) {
+        if self.is_gone() {
+            return;
+        }
+        let mut queue = self.queue.lock();
+        queue.bytes += size(&message);
+        queue.messages.push_back(message);
+        drop(queue);
+        self.waker.wake();
+    }
+
+    /// Takes a live event unless the queue is full; says whether it was taken.
+    pub(crate) fn event(&self, message: &Message) -> bool {
+        if self.is_gone() {
+            return true;
+        }
+        let mut queue = self.queue.lock();
+        let was_idle = queue.messages.is_empty();
+        // Behind a parked subscription nothing of the same connection needs to hurry either, but it
+        // has its own position: only this queue's bytes decide.
+        if !was_idle && queue.bytes + size(message) > self.bound {
+            return false;
+        }
+        queue.bytes += size(message);
+        queue.messages.push_back(message.clone());
+        drop(queue);
+        if was_idle {
+            self.waker.wake();
+        }
+        true
+    }
+
+    /// Notes that a subscription is no longer live, for the connection's task to refill it.
+    pub(crate) fn park(&self, parked: Parked) {
+        if self.is_gone() {
+            return;
+        }
+        self.queue.lock().parked.push(parked);
+        self.waker.wake();
+    }
+
+    /// Ends the connection after what is queued has been sent. The first reason stands.
+    pub(crate) fn close(&self, code: CloseCode, reason: &'static str) {
+        let mut queue = self.queue.lock();
+        queue.closing.get_or_insert(Closing { code, reason });
+        drop(queue);
+        self.waker.wake();
+    }
+
+    /// Moves what is queued into `messages` and the parked subscriptions into `parked`; registers the
+    /// task to be woken for more. Gives back why the connection ends, once it should.
+    pub(crate) fn drain(
+        &self,
+        cx: &Context<'_>,
+        messages: &mut VecDeque<Message>,
+        parked: &mut Vec<Parked>,
+    ) -> Option<Closing> {
+        self.waker.register(cx.waker());
+        let mut queue = self.queue.lock();
+        if messages.is_empty() {
+            std::mem::swap(messages, &mut queue.messages);
+        } else {
+            messages.append(&mut queue.messages);
+        }
+        parked.append(&mut queue.parked);
+        queue.bytes = 0;
+        let closing = queue.closing.clone();
+        drop(queue);
+        self.room.notify_waiters();
+        closing
+    }
+
+    /// Bytes that wait to be taken by the connection's task.
+    pub(crate) fn bytes(&self) -> usize {
+        self.queue.lock().bytes
+    }
+
+    /// Waits until less than half of the bound is queued; `false` if the connection has gone.
+    pub(crate) async fn room(&self) -> bool {
+        loop {
+            let notified = self.room.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.is_gone() {
+                return false;
+            }
+            if self.bytes() < self.bound / 2 {
+                return true;
+            }
+            notified.await;
+        }
+    }
+
+    /// Waits until the connection has ended.
+    pub(crate) async fn ended(&self) {
+        loop {
+            let notified = self.room.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if self.is_gone() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// The connection has ended: nothing is taken any more and nobody waits.
+    pub(crate) fn gone(&self) {
+        self.gone.store(true, Ordering::Release);
+        let mut queue = self.queue.lock();
+        *queue = Queue::default();
+        drop(queue);
+        self.room.notify_waiters();
+    }
+
+    /// Whether the connection has ended.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+}
+
+fn size(message: &Message) -> usize {
+    let len = match message {
+        Message::Text(text) => text.len(),
+        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len(),
+        Message::Close(_) => 0,
+    };
+    len + MESSAGE_OVERHEAD
+}

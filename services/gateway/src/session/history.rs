@@ -1,0 +1,53 @@
+//! `history`: one page, read beside the connection and answered by its id.
+
+use super::Session;
+use crate::reader::Page as ReadPage;
+use crate::render;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use stormwire_core::{ErrorCode, Refusal};
+use stormwire_tokens::Action;
+use stormwire_wire::protocol::{History, Page, RequestId};
+
+/// Pages that one connection may be reading at the same time.
+const READS_MAX: usize = 4;
+/// Bytes of data in one page.
+const PAGE_BYTES: usize = 512 * 1024;
+
+impl Session {
+    pub(super) fn history(&self, id: Option<RequestId>, query: History) -> Result<(), Refusal> {
+        let signed_in = self.signed_in.as_ref().ok_or_else(super::connect_first)?;
+        let channel = query.channel;
+        if !signed_in.claims.rights.may(Action::History, channel.as_str()) {
+            let message = format!("this token may not read the history of {channel}");
+            return Err(Refusal::new(ErrorCode::Forbidden, message));
+        }
+        if self.reads.fetch_add(1, Ordering::AcqRel) >= READS_MAX {
+            self.reads.fetch_sub(1, Ordering::AcqRel);
+            let message = format!("{READS_MAX} pages of this connection are being read already");
+            let refusal = Refusal::new(ErrorCode::Limited, message);
+            return Err(refusal.retry_after(Duration::from_millis(200)));
+        }
+        let (reader, reads) = (Arc::clone(&self.context.reader), Arc::clone(&self.reads));
+        let (outbox, codec) = (Arc::clone(&self.outbox), self.accepted.codec);
+        let partitions = self.context.hub.partitions();
+        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+        self.context.tasks.spawn("history", async move {
+            let read = match query.page {
+                Page::Last => reader.before(&channel, None, limit, PAGE_BYTES).await,
+                Page::Before(at) => reader.before(&channel, Some(at), limit, PAGE_BYTES).await,
+                Page::After(at) => reader.after(&channel, at, limit, PAGE_BYTES).await,
+            };
+            let message = match read {
+                Ok(ReadPage { events, more, .. }) => {
+                    render::history(codec, id.as_ref(), &channel, partitions, &events, more)
+                }
+                Err(refusal) => render::error(codec, id.as_ref(), &refusal),
+            };
+            outbox.answer(message);
+            reads.fetch_sub(1, Ordering::AcqRel);
+        });
+        Ok(())
+    }
+}
