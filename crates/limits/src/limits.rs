@@ -5,8 +5,8 @@ use crate::check::{Check, Slot, Unit, refund};
 use crate::connections::Connections;
 use crate::generations::GenerationMap;
 use crate::{
-    Connection, Cost, Decision, Grant, LimitKey, Limiter, OwnLimits, Quota, Rule, Scope,
-    SlidingWindow, Subject, Transport,
+    Connection, Cost, Decision, Grant, LimitKey, Limiter, LimiterError, OwnLimits, Quota, Rule,
+    Scope, SlidingWindow, Subject, Transport,
 };
 use metrics::{Counter, counter, gauge};
 use parking_lot::Mutex;
@@ -16,12 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use stormwire_core::Refusal;
-use stormwire_telemetry::metrics as names;
+use stormwire_telemetry::{Tasks, metrics as names};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// How long the engine is left alone after it did not answer.
 const ENGINE_REST: Duration = Duration::from_secs(1);
+/// How often the engine is asked whether it is there.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
 /// Most leases fetched ahead at the same time.
 const PREFETCHES_MAX: usize = 256;
 
@@ -182,11 +184,25 @@ impl Limits {
         self.shared.degraded.load(Ordering::Relaxed)
     }
 
-    /// Reports how many subjects are remembered; to be called now and then.
-    pub fn report(&self) {
-        let shared = &self.shared;
-        let kept = shared.users.len() + shared.channels.len() + shared.ips.len();
-        gauge!(names::LIMIT_KEYS).set(kept as f64);
+    /// Looks after this limiter until `tasks` shuts down: asks the engine now and then whether it is there,
+    /// so that [`Limits::degraded`] is true also when nobody asks for anything; takes the number of living
+    /// gateways from `gateways`; reports how many subjects are remembered.
+    pub fn watch(&self, tasks: &Tasks, gateways: impl Fn() -> u64 + Send + 'static) {
+        let limits = self.clone();
+        let stop = tasks.token();
+        tasks.spawn("limits", async move {
+            let mut every = tokio::time::interval(WATCH_EVERY);
+            while stop.run_until_cancelled(every.tick()).await.is_some() {
+                limits.set_gateways(gateways());
+                let shared = &limits.shared;
+                match shared.engine.ping().await {
+                    Ok(()) => shared.engine_answered(),
+                    Err(error) => shared.engine_failed(&error),
+                }
+                let kept = shared.users.len() + shared.channels.len() + shared.ips.len();
+                gauge!(names::LIMIT_KEYS).set(kept as f64);
+            }
+        });
     }
 
     async fn admit_all(&self, checks: &[Check]) -> Result<(), Refusal> {
@@ -341,10 +357,16 @@ impl Shared {
                     });
                     return grant;
                 }
-                Err(error) => self.engine_failed(&error),
+                Err(error) => {
+                    count_lease("failed");
+                    self.engine_failed(&error);
+                }
             }
         }
-        self.fallback.grant_now(key, self.share(rule), least, most)
+        // A batch that the limit allows is not refused for good because its share is smaller.
+        let share = self.share(rule);
+        let share = Rule { limit: share.limit.max(least.min(rule.limit)), ..share };
+        self.fallback.grant_now(key, share, least, most)
     }
 
     fn share(&self, rule: Rule) -> Rule {
@@ -360,8 +382,7 @@ impl Shared {
         }
     }
 
-    fn engine_failed(&self, error: &crate::LimiterError) {
-        count_lease("failed");
+    fn engine_failed(&self, error: &LimiterError) {
         *self.engine_again_at.lock() = Some(Instant::now() + ENGINE_REST);
         if !self.degraded.swap(true, Ordering::Relaxed) {
             gauge!(names::LIMITS_DEGRADED).set(1.0);

@@ -1,7 +1,6 @@
 //! Decisions under a paused clock, with an engine that can be counted, shared and switched off.
 
 use super::*;
-use crate::{Grant, LimiterError};
 use async_trait::async_trait;
 use std::sync::atomic::AtomicUsize;
 use stormwire_core::ErrorCode;
@@ -44,7 +43,7 @@ impl Limiter for Shareable {
     }
 
     async fn ping(&self) -> Result<(), LimiterError> {
-        Ok(())
+        if self.away.load(Ordering::SeqCst) { Err(LimiterError("off".to_owned())) } else { Ok(()) }
     }
 
     fn is_shared(&self) -> bool {
@@ -248,7 +247,6 @@ async fn a_channel_has_a_limit_where_one_is_set() {
     let refusal = limits.admit(&on("bob", "a:b"), events(1)).await.unwrap_err();
     assert!(refusal.message.contains("for this channel"), "{refusal}");
     assert_eq!(limits.admit(&on("bob", "a:c"), events(1)).await, Ok(()));
-    limits.report();
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,10 +262,28 @@ async fn without_the_engine_each_gateway_counts_its_share_and_says_so() {
     assert!((2200..=2800).contains(&admitted), "{admitted}, a quarter of 10,000 is due");
     assert!(engine.calls() <= 12, "{} calls to an engine that is away", engine.calls());
 
+    let batch = limits.admit(&subject("bob", Transport::WebSocket), events(900)).await;
+    assert_eq!(batch, Ok(()), "larger than the share, not than the limit");
+
     engine.away.store(false, Ordering::SeqCst);
     let admitted = publish_for(&limits, "alice", time, every).await;
     assert!(!limits.degraded());
     assert!((8800..=11_000).contains(&admitted), "{admitted} after it came back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_nobody_asks_is_watched() {
+    let engine = Shareable::new();
+    let limits = Limits::new(Arc::clone(&engine) as Arc<dyn Limiter>, LimitsConfig::default());
+    let tasks = Tasks::new();
+    limits.watch(&tasks, || 3);
+    for away in [true, false, true] {
+        engine.away.store(away, Ordering::SeqCst);
+        tokio::time::sleep(WATCH_EVERY * 2).await;
+        assert_eq!(limits.degraded(), away);
+    }
+    assert_eq!(limits.shared.share(Rule { limit: 9, window: WATCH_EVERY }).limit, 3);
+    assert_eq!(tasks.drain(WATCH_EVERY).await, Ok(()));
 }
 
 #[tokio::test(start_paused = true)]

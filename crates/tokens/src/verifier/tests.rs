@@ -231,6 +231,21 @@ async fn what_is_no_token_is_refused() {
 }
 
 #[tokio::test]
+async fn no_changed_character_goes_unnoticed() {
+    let signer = Signer::new(Algorithm::EdDSA, "k1");
+    let (verifier, _) = inline(&[&signer]).await;
+    let good = signer.sign(&claims());
+    assert!(verifier.verify(&good).await.is_ok());
+    for at in 0..good.len() {
+        let other = if &good[at..=at] == "A" { "B" } else { "A" };
+        let changed = format!("{}{other}{}", &good[..at], &good[at + 1..]);
+        let refusal = verifier.verify(&changed).await.unwrap_err();
+        assert_eq!(refusal.code, ErrorCode::Unauthenticated, "at {at}: {refusal}");
+        assert!(verifier.verify(&good[..at]).await.is_err(), "cut at {at}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_id_is_only_a_name() {
     let (one, two) = (Signer::new(Algorithm::EdDSA, "k1"), Signer::new(Algorithm::ES256, "k2"));
     let (verifier, _) = inline(&[&one, &two]).await;
