@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::task::{JoinSet, LocalSet};
 
 const STREAMS: usize = 16;
-const STREAM_BYTES_MAX: i64 = 4 << 30;
+const STREAM_BYTES_MAX: i64 = 2 << 30;
 /// One connection is one task in the client library; several spread its work.
 const CONNECTIONS: usize = 4;
 const ACK_DEADLINE: Duration = Duration::from_secs(30);

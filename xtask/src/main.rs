@@ -2,8 +2,9 @@
 //!
 //! Each command is a module of that name; what continuous integration runs is `cargo xtask test`,
 //! so there are no rules that a developer can't check at home.
-#![expect(clippy::print_stdout, reason = "a command-line program talks to its terminal")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
+mod bench;
 mod shell;
 mod test;
 mod tidy;
@@ -44,6 +45,8 @@ enum Command {
     Tools,
     /// Start a cluster on this machine and keep it up until Ctrl-C
     Up(up::Options),
+    /// Measure, print the figures and keep them in load/RESULTS.md
+    Bench(bench::Options),
     /// Run every test with real servers, installing what is needed
     Test {
         /// Count the lines that ran; fail where a crate or all have too few
@@ -58,13 +61,14 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Tools => tools::run(),
         Command::Up(options) => up::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Test { coverage } => test::run(coverage),
         Command::Tidy => tidy::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            println!("error: {failure}");
+            eprintln!("error: {failure}");
             ExitCode::FAILURE
         }
     }

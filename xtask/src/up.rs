@@ -4,7 +4,7 @@
 //! workers, on free ports. Whatever dies comes back after two seconds on its port; Ctrl-C ends all.
 //! `target/local/cluster.env` says where everything is: a shell can source it.
 
-mod cluster;
+pub(crate) mod cluster;
 mod member;
 
 use crate::shell::{self, command};
@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// Where the data, the logs and cluster.env go
     #[arg(long, default_value_os_t = workspace_root().join("target/local"))]
     pub(crate) folder: PathBuf,
+    /// More variables for gateways and workers
+    #[arg(skip)]
+    pub(crate) environment: Vec<(&'static str, &'static str)>,
 }
 
 /// Starts the cluster and stays until it is told to end.
@@ -58,11 +61,16 @@ pub(crate) fn run(options: &Options) -> Outcome {
     runtime.block_on(stay(options, &program))
 }
 
-/// Builds the executable and returns where it is.
+/// Builds `stormwire` and returns where it is.
 pub(crate) fn build(debug: bool) -> Outcome<PathBuf> {
+    build_package("stormwire", debug)
+}
+
+/// Builds the executable of a package, which has its name, and returns where it is.
+pub(crate) fn build_package(package: &str, debug: bool) -> Outcome<PathBuf> {
     let profile = if debug { "dev" } else { "release" };
-    println!("building stormwire ({profile}) ...");
-    let arguments = ["build", "--locked", "--package", "stormwire", "--profile", profile];
+    shell::progress(&format!("building {package} ({profile}) ..."));
+    let arguments = ["build", "--locked", "--package", package, "--profile", profile];
     shell::run(&mut command("cargo", &arguments))?;
     let metadata = cargo_metadata::MetadataCommand::new()
         .manifest_path(workspace_root().join("Cargo.toml"))
@@ -70,7 +78,7 @@ pub(crate) fn build(debug: bool) -> Outcome<PathBuf> {
         .exec()
         .map_err(Failure::doing("cargo metadata"))?;
     let folder = if debug { "debug" } else { "release" };
-    Ok(metadata.target_directory.join(folder).join("stormwire").into_std_path_buf())
+    Ok(metadata.target_directory.join(folder).join(package).into_std_path_buf())
 }
 
 async fn stay(options: &Options, program: &Path) -> Outcome {

@@ -17,7 +17,7 @@ const OWNERS: [(&str, &[&str]); 7] = [
     ),
     // The client speaks with it, the gateway forms and reads its frames.
     ("tokio-tungstenite", &["stormwire-client", "stormwire-gateway", "stormwire-load"]),
-    ("axum", &["stormwire-web", "stormwire-gateway", "stormwire-identity"]),
+    ("axum", &["stormwire-web", "stormwire-gateway", "stormwire-identity", "stormwire"]),
     ("governor", &["stormwire-limits"]),
 ];
 

@@ -50,7 +50,7 @@ impl Cluster {
 
     async fn servers(options: &Options) -> Outcome<Self> {
         let folder = &options.folder;
-        println!("starting {} NATS nodes, Postgres and Redis ...", options.nats);
+        shell::progress(&format!("starting {} NATS nodes, Postgres and Redis ...", options.nats));
         let nats =
             NatsOptions { sync_always: !options.no_sync, folder: Some(folder.clone()), port: None };
         let nats = NatsCluster::try_start(options.nats, &nats)
@@ -97,15 +97,52 @@ impl Cluster {
             .variable("STORMWIRE_ARCHIVE_URL", self.database_url.clone())
             .variable("STORMWIRE_LIMITS_URL", self.redis_url.clone())
             .variable("STORMWIRE_MANAGEMENT_LISTEN", local(&management));
+        for (name, value) in &options.environment {
+            launch = launch.variable(name, *value);
+        }
         if let Some(listen) = &listen {
             launch = launch.variable("STORMWIRE_LISTEN", local(listen));
         }
-        println!("starting {name} ...");
+        shell::progress(&format!("starting {name} ..."));
         let role = Role::start(name.clone(), launch, listen, management)
             .await
             .map_err(Failure::doing(name))?;
         self.members.push(Member::Role(Arc::new(role)));
         Ok(())
+    }
+
+    /// Starts one more worker.
+    pub(crate) async fn add_worker(&mut self, options: &Options, program: &Path) -> Outcome {
+        self.role(options, program, ("worker", 1), None).await
+    }
+
+    /// Ends the process that was started last.
+    pub(crate) async fn remove_last(&mut self) {
+        if let Some(member) = self.members.pop() {
+            // A stopping process may take seconds; others go on meanwhile.
+            let _ = tokio::task::spawn_blocking(move || member.stop()).await;
+        }
+    }
+
+    /// The process id of a member.
+    pub(crate) fn pid(&self, name: &str) -> Outcome<u32> {
+        let member = self.members.iter().find(|member| member.name() == name);
+        member.and_then(Member::pid).ok_or_else(|| Failure::of(format!("{name} does not run")))
+    }
+
+    /// A token with all rights.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Where the journal is.
+    pub(crate) fn nats_url(&self) -> &str {
+        &self.nats_url
+    }
+
+    /// Where the archive is.
+    pub(crate) fn database_url(&self) -> &str {
+        &self.database_url
     }
 
     /// Every process.
