@@ -111,6 +111,8 @@ pub struct Appender<O> {
     state: State,
     /// Whether an [`Op`] was given out and its result is due.
     busy: bool,
+    /// Whether that result is for a reading that was given up.
+    discard: bool,
     appender: [u8; 16],
     counter: u64,
     builder: FrameBuilder,
@@ -135,6 +137,7 @@ impl<O> Appender<O> {
             config,
             state: State::Follower,
             busy: false,
+            discard: false,
             appender: [0; 16],
             counter: 0,
             builder: FrameBuilder::default(),
@@ -164,6 +167,7 @@ impl<O> Appender<O> {
     pub fn stand_down(&mut self) {
         if matches!(self.state, State::Reading(_)) {
             self.state = State::Follower;
+            self.discard = self.busy;
         }
     }
 
@@ -297,6 +301,9 @@ impl<O> Appender<O> {
     /// Takes the journal's answer to the last [`Op`].
     pub fn complete(&mut self, now: Now, result: OpResult) {
         self.busy = false;
+        if std::mem::take(&mut self.discard) {
+            return;
+        }
         let flight = match &mut self.state {
             State::Follower | State::Owner(Owner { flight: None, .. }) => return,
             State::Reading(rebuild) => return rebuild.complete(now, result),

@@ -378,8 +378,9 @@ impl<T> Lane<T> {
     }
 
     fn refuse(&mut self, waiting: Waiting<T>, refusal: Refusal) {
-        if refusal.is_temporary() {
-            // C2: set in the same step as the refusal, before the lane takes anything else.
+        // C2: set in the same step as the refusal, before the lane takes anything else. One that was
+        // answered at its deadline has set it then, and may have come again since.
+        if refusal.is_temporary() && waiting.ticket.is_some() {
             self.fence(waiting.connection, waiting.seq);
         }
         self.answer(waiting, Err(refusal));

@@ -32,8 +32,8 @@ enum Step {
     Search { low: FrameSeq, high: FrameSeq },
     /// Read on.
     Read,
-    /// The frame that is due was not among those read: is it there?
-    Missing,
+    /// The frame that is due was not among those read: is it there? `jumped`: a later one was.
+    Missing { jumped: bool },
     /// All is read.
     Done,
     /// A frame of a newer version: this process may not write behind it.
@@ -101,7 +101,7 @@ impl Rebuild {
                 Op::Find { epoch: self.epoch, seq: low + (high - low) / 2 }
             }
             Step::Read => Op::Read { epoch: self.epoch, from: self.next },
-            Step::Missing => Op::Find { epoch: self.epoch, seq: self.next },
+            Step::Missing { .. } => Op::Find { epoch: self.epoch, seq: self.next },
         })
     }
 
@@ -179,7 +179,7 @@ impl Rebuild {
                 continue;
             }
             if frame.seq > self.next {
-                self.step = Step::Missing;
+                self.step = Step::Missing { jumped: true };
                 return;
             }
             if !self.take(&frame) {
@@ -191,7 +191,7 @@ impl Rebuild {
             self.step = Step::Done;
         } else if self.step == Step::Read {
             // Nothing came, or not all: whoever answered may be behind, so the next frame is asked for.
-            self.step = Step::Missing;
+            self.step = Step::Missing { jumped: false };
         }
     }
 
@@ -210,8 +210,13 @@ impl Rebuild {
                 self.passed_over = true;
                 self.next = tip.first;
             }
-            // A hole, by the state of the one who may write the log: what stood there is lost.
-            Found::Absent(tip) if tip.last > self.next => self.next += 1,
+            // A hole: one reader has the frame behind it, and the one who may write the log has not this
+            // one either. Without the first it may be that two answered who know differently much.
+            Found::Absent(tip)
+                if tip.last > self.next && self.step == (Step::Missing { jumped: true }) =>
+            {
+                self.next += 1;
+            }
             Found::Absent(tip) => {
                 self.last = tip.last;
                 self.step = Step::Open;

@@ -57,8 +57,9 @@ impl Model {
     }
 
     fn get(&self, seq: FrameSeq) -> Option<&bytes::Bytes> {
-        let there = seq > self.trimmed && seq > self.base;
-        there.then(|| self.frames.get((seq - self.base - 1) as usize)).flatten()
+        let there = seq > self.trimmed;
+        let index = usize::try_from(seq.checked_sub(self.base + 1)?).ok()?;
+        self.frames.get(index).filter(|_| there)
     }
 }
 

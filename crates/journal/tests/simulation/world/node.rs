@@ -168,14 +168,14 @@ impl World {
             node.asks += 1;
             let from = (at, node.life, node.asks);
             node.asked = Some((node.asks, to, batch.clone()));
-            if self.calm || self.rng.random_bool(0.93) {
-                self.soon(Event::Asked { to, claim, from, items: batch.clone() });
-            }
-            if !self.calm && self.rng.random_bool(0.05) {
-                // The network kept a copy.
-                let time = self.now + self.rng.random_range(1..9000);
-                self.at(time, Event::Asked { to, claim, from, items: batch });
-            }
+            // The network delivers at most once: soon, much later, or never.
+            let delay = match self.rng.random_range(0..100) {
+                _ if self.calm => self.rng.random_range(1..20),
+                0..85 => self.rng.random_range(1..20),
+                85..92 => self.rng.random_range(1..9000),
+                _ => return self.deliver(at),
+            };
+            self.at(self.now + delay, Event::Asked { to, claim, from, items: batch });
         }
         self.deliver(at);
     }
