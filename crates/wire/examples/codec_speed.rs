@@ -1,0 +1,83 @@
+//! How long it takes to read a publish and to write events, in nanoseconds an event:
+//! `cargo run --release -p stormwire-wire --example codec_speed`.
+#![expect(clippy::print_stdout, reason = "a program that prints what it measured")]
+
+use bytes::BytesMut;
+use std::borrow::Cow;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+use stormwire_core::{Epoch, Offset, Partition, Timestamp};
+use stormwire_wire::frame::{EventParts, EventsBuilder};
+use stormwire_wire::protocol::{
+    Codec, EventsEncoder, MessageLimits, Operation, OutEvent, Publish, Receipt, Request, RequestId,
+    json, proto, request,
+};
+
+const FOR: Duration = Duration::from_millis(500);
+const DATA: &[u8] = br#"{"flight":"UA1545","tail":"N14228","from":"EWR","to":"IAH","delay":2.0,"distance":1400,"at":"2013-01-01T05:00:00Z","ok":true}"#;
+
+/// Nanoseconds an event of `work`, which handles `events` of them.
+fn measure(events: usize, mut work: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut rounds = 0u32;
+    while start.elapsed() < FOR {
+        for _ in 0..64 {
+            work();
+        }
+        rounds += 64;
+    }
+    start.elapsed().as_nanos() as f64 / (f64::from(rounds) * events as f64)
+}
+
+fn publish(codec: Codec, count: usize) -> BytesMut {
+    let mut events = EventsBuilder::default();
+    for _ in 0..count {
+        let event = EventParts { kind: Some("flight"), data: DATA, ..Default::default() };
+        if events.push(&event).is_err() {
+            return BytesMut::new();
+        }
+    }
+    let (seq, again, receipt, events) = (Some(1), None, Receipt::Journal, events.take());
+    let channel = Cow::Borrowed("flights:EWR-UA");
+    let op = Operation::Publish(Publish { channel, seq, again, receipt, events });
+    let mut out = BytesMut::new();
+    request(codec, &mut out, &Request { id: Some(RequestId::Number(1)), op });
+    out
+}
+
+fn main() {
+    println!("{} bytes of data an event", DATA.len());
+    for codec in Codec::ALL {
+        for count in [1, 10, 100] {
+            let message = publish(codec, count);
+            let text = std::str::from_utf8(&message).unwrap_or_default();
+            let limits = MessageLimits::default();
+            let mut builder = EventsBuilder::default();
+            let read = measure(count, || match codec {
+                Codec::Json => {
+                    black_box(json::Requests::new(text, limits, &mut builder).next());
+                }
+                Codec::Protobuf => {
+                    black_box(proto::Requests::new(&message, limits, &mut builder).next());
+                }
+            });
+            let mut encoder = EventsEncoder::new(codec, Partition(5), Epoch(1));
+            let write = measure(count, || {
+                for at in 0..count as u64 {
+                    encoder.push(&OutEvent {
+                        offset: Offset(4_104_192 + at),
+                        ts: Timestamp(1_795_250_000_003),
+                        id: None,
+                        kind: Some("flight"),
+                        key: None,
+                        from: "alice",
+                        data: DATA,
+                        binary: false,
+                    });
+                }
+                black_box(encoder.events("flights:EWR-UA", None));
+            });
+            println!("{codec:?}, {count:3} a message: read {read:6.0} ns, write {write:6.0} ns");
+        }
+    }
+}
