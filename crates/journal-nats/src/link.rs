@@ -252,7 +252,7 @@ fn failed(state: &watch::Sender<LinkState>, purpose: &'static str, reason: Strin
     state.send_if_modified(|state| {
         let new = state.reason != reason;
         if new {
-            tracing::warn!(connection = purpose, error = %reason, "NATS does not answer; trying again");
+            tracing::warn!(connection = purpose, error = %reason, "NATS reports an error");
             state.reason = reason;
         }
         new

@@ -1,11 +1,14 @@
 //! What the tests share: a journal on a server, and an appender of the simplest kind.
 
+use async_nats::jetstream::Context;
+use async_nats::jetstream::consumer::PullConsumer;
 use bytes::Bytes;
+use futures::FutureExt as _;
 use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition};
 use stormwire_journal::Journal;
 use stormwire_journal_nats::{NatsConfig, NatsJournal};
-use stormwire_testkit::wait_for;
+use stormwire_testkit::{wait_for, wait_until};
 
 pub(crate) const E: Epoch = Epoch::FIRST;
 /// How long a test waits for what must happen.
@@ -67,4 +70,18 @@ pub(crate) async fn check_all(journal: &NatsJournal, partition: Partition) -> Fr
             last = frame.seq;
         }
     }
+}
+
+/// Waits until an autoscaler would see that many frames to be persisted.
+pub(crate) async fn backlog_is(jetstream: Context, stream: &'static str, remaining: u64) {
+    let pending = move || {
+        let jetstream = jetstream.clone();
+        let ask = async move {
+            let consumer: PullConsumer =
+                jetstream.get_consumer_from_stream("persist", stream).await.ok()?;
+            Some(consumer.get_info().await.ok()?.num_pending)
+        };
+        ask.map(move |pending| pending == Some(remaining)).boxed()
+    };
+    wait_until("the backlog is shown", PATIENCE, pending).await;
 }

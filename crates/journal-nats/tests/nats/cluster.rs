@@ -1,6 +1,6 @@
 //! The journal on three real nodes, each stream on all three: what a killed leader costs.
 
-use crate::appender::{E, PATIENCE, append_until_settled, check_all, config};
+use crate::appender::{E, PATIENCE, append_until_settled, backlog_is, check_all, config};
 use futures::StreamExt as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -110,4 +110,8 @@ async fn no_acknowledged_frame_is_lost_with_a_leader() {
     }
     assert!(!follower.is_finished());
     follower.abort();
+    let last = journal.tip(Partition(0)).await.unwrap().last;
+    journal.persisted(Partition(0), E, last - 5).await;
+    let client = async_nats::connect(cluster.urls()[0].clone()).await.unwrap();
+    backlog_is(async_nats::jetstream::new(client), "STORM_0_1", 5).await;
 }

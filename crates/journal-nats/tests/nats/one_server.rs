@@ -1,7 +1,8 @@
 //! The journal on one real nats-server: settings, fencing, restarts, the tail, the backlog.
 
-use crate::appender::{E, PATIENCE, append_until_settled, body, check_all, config, journal};
-use async_nats::jetstream::consumer::PullConsumer;
+use crate::appender::{
+    E, PATIENCE, append_until_settled, backlog_is, body, check_all, config, journal,
+};
 use futures::future::join_all;
 use futures::{FutureExt as _, StreamExt as _};
 use std::sync::Arc;
@@ -123,16 +124,25 @@ async fn a_lost_connection_ends_every_waiting_append_at_once_as_unknown() {
         journal.open(Partition(p)).await.unwrap();
     }
     server.pause().await;
+    // A stopped process may answer a little longer: each goes on until its answers end.
     let appends: Vec<_> = (0..8)
         .map(|p| {
             let journal = Arc::clone(&journal);
-            tokio::spawn(async move { journal.append(Partition(p), E, 0, body(P, 1)).await })
+            tokio::spawn(async move {
+                let mut last = 0;
+                loop {
+                    last = match journal.append(Partition(p), E, last, body(P, 1)).await {
+                        Ok(seq) => seq,
+                        Err(error) => return error,
+                    };
+                }
+            })
         })
         .collect();
     // A frozen server is noticed by its silence, long before the deadline.
     for outcome in timeout(Duration::from_secs(20), join_all(appends)).await.expect("in time") {
-        let outcome = outcome.unwrap();
-        assert!(matches!(outcome, Err(AppendError::Unknown(_))), "{outcome:?}");
+        let error = outcome.unwrap();
+        assert!(matches!(error, AppendError::Unknown(_)), "{error:?}");
     }
     server.resume().await;
 }
@@ -208,19 +218,7 @@ async fn the_backlog_is_what_remains_to_be_persisted() {
         journal.append(P, E, last, body(P, last + 1)).await.unwrap();
     }
     let jetstream = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
-    let shown = |remaining| {
-        let jetstream = jetstream.clone();
-        let pending = move || {
-            let jetstream = jetstream.clone();
-            let ask = async move {
-                let consumer: PullConsumer =
-                    jetstream.get_consumer_from_stream("persist", "STORM_3_1").await.ok()?;
-                Some(consumer.get_info().await.ok()?.num_pending)
-            };
-            ask.map(move |pending| pending == Some(remaining)).boxed()
-        };
-        wait_until("the backlog is shown", PATIENCE, pending)
-    };
+    let shown = |remaining| backlog_is(jetstream.clone(), "STORM_3_1", remaining);
     // The ledger may go back at a take-over, and so does what is shown.
     for (through, remaining) in [(4, 6), (9, 1), (2, 8), (10, 0)] {
         journal.persisted(P, E, through).await;
@@ -229,6 +227,38 @@ async fn the_backlog_is_what_remains_to_be_persisted() {
     journal.trim(P, E, 5).await.unwrap();
     journal.persisted(P, E, 7).await;
     shown(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_breakers_open_before_a_frozen_server_and_close_when_it_wakes() {
+    let Some(server) = NatsServer::start().await else { return };
+    let hasty = NatsConfig {
+        append_deadline: Duration::from_millis(50),
+        deadline: Duration::from_millis(50),
+        ..config(vec![server.url()])
+    };
+    journal(vec![server.url()]).await.open(P).await.unwrap();
+    let journal = NatsJournal::connect(hasty).await.unwrap();
+    let all = |state| journal.breakers().iter().all(|(_, breaker)| *breaker == state);
+    server.pause().await;
+    wait_until("both open", PATIENCE, || async {
+        // A stopped process may answer a little longer.
+        let _ = journal.append(P, E, 0, body(P, 1)).await;
+        let _ = journal.frame(P, E, 1).await;
+        all(BreakerState::Open)
+    })
+    .await;
+    let refused = journal.append(P, E, 0, body(P, 1)).await;
+    assert!(matches!(refused, Err(AppendError::Refused(_))), "not even sent: {refused:?}");
+    server.resume().await;
+    wait_until("both closed", PATIENCE, || async {
+        // One of those above has landed, or lands now.
+        let _ = journal.append(P, E, 0, body(P, 1)).await;
+        journal.frame(P, E, 1).await.is_ok() && all(BreakerState::Closed)
+    })
+    .await;
+    assert_eq!(journal.frame(P, E, 1).await.unwrap().unwrap().bytes, body(P, 1));
+    assert_eq!(journal.tip(P).await.unwrap().last, 1, "it is there once");
 }
 
 /// A log as somebody made it by hand: deletes are allowed, so that it can have a hole.
