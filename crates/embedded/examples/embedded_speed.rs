@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use stormwire_archive::{Archive, Batch, Lease};
-use stormwire_core::{
-    Channel, Epoch, FrameSeq, Partition, PartitionCount, SystemClock, Timestamp,
-};
+use stormwire_core::{Channel, Epoch, FrameSeq, Partition, PartitionCount, SystemClock, Timestamp};
 use stormwire_embedded::{Embedded, EmbeddedConfig, FILE_NAME};
 use stormwire_journal::{AppendError, Journal};
 use stormwire_wire::frame::{EventParts, EventsBuilder, Frame, FrameBuilder, FrameId};
@@ -58,9 +56,8 @@ async fn measure(load: &Load) -> Result<(), Box<dyn std::error::Error>> {
     let embedded = Embedded::open(folder.join(FILE_NAME), config, Arc::new(SystemClock)).await?;
     let (journal, archive) = (embedded.journal(), embedded.archive());
     let counts = Arc::new(Counts::default());
-    let leases = archive
-        .acquire("speed", PartitionCount::DEFAULT, 16, Duration::from_secs(600))
-        .await?;
+    let leases =
+        archive.acquire("speed", PartitionCount::DEFAULT, 16, Duration::from_secs(600)).await?;
     let began = Instant::now();
     let until = began + Duration::from_secs(SECONDS);
     let mut tasks = tokio::task::JoinSet::new();

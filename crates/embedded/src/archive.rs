@@ -36,7 +36,7 @@ impl EmbeddedArchive {
             + Send
             + 'static,
     {
-        self.writer.write(1, work, |_| ()).await.map_err(unavailable)
+        self.writer.write(0, work, |_| ()).await.map_err(unavailable)
     }
 
     async fn read<T>(

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 /// How long a statement waits for a lock that somebody outside the process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Frames are large and rows arrive in bulk: 8 KiB pages halve the pages that a commit touches.
-const PAGE_BYTES: u32 = 8192;
-/// Pages in the write-ahead log before the writer moves them into the file (32 MiB).
-const CHECKPOINT_PAGES: &str = "4096";
+/// A batch touches a page a channel, so small pages are what keeps it small.
+const PAGE_BYTES: u32 = 4096;
+/// Pages in the write-ahead log before the writer moves them into the file (64 MiB): a channel's
+/// newest page changes with every batch and is moved once for all of them.
+const CHECKPOINT_PAGES: &str = "16384";
 /// The page cache of the writer, in KiB (negative by SQLite's convention).
 const WRITER_CACHE: &str = "-65536";
 

@@ -75,7 +75,7 @@ impl EmbeddedJournal {
         let Some((low, high)) = keys else { return Ok(()) };
         let logs = Arc::clone(&self.logs);
         let trimmed = self.writer.write(
-            1,
+            0,
             move |connection| Box::pin(trim(connection, partition, low, high)),
             move |bytes| logs.trimmed(partition, through, *bytes),
         );
@@ -158,7 +158,7 @@ impl Journal for EmbeddedJournal {
         }
         let logs = Arc::clone(&self.logs);
         let made = self.writer.write(
-            1,
+            0,
             move |connection| {
                 Box::pin(async move {
                     sqlx::query(

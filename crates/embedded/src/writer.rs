@@ -2,6 +2,10 @@
 //! queued, and as many other jobs as keep the commit short. Each caller has its own answer, after the
 //! commit.
 //!
+//! Batches of the archive are the heavy jobs. They get at most four fifths of the writer's time: after a
+//! transaction with batches comes a pause for appends alone, a quarter as long as it took. Meanwhile
+//! more events gather for the next batches, and larger batches are cheaper, so the pause paces itself.
+//!
 //! Nothing that began is ever cancelled: a caller that gives up leaves an unknown outcome behind, the
 //! transaction goes on. A commit that fails leaves nobody knowing what is on disk, so it ends the
 //! process (APPENDER.md D6); the next start reads what is there.
@@ -21,7 +25,7 @@ use stormwire_core::FrameSeq;
 use stormwire_journal::AppendError;
 use stormwire_telemetry::metrics::{SQLITE_COMMIT_FRAMES, SQLITE_COMMIT_SECONDS};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, warn};
 
 /// Appends that may wait; a lane has one in flight for each partition.
@@ -30,9 +34,11 @@ const APPENDS_MAX: usize = 256;
 const JOBS_MAX: usize = 64;
 /// Bytes of frames in one transaction, and one frame more.
 const GROUP_BYTES: usize = 16 * 1024 * 1024;
-/// Rows that jobs may write in one transaction, and one job more: some milliseconds of work, which
-/// is what an append may have to wait for.
+/// Rows that batches may write in one transaction, and one batch more: some milliseconds of work,
+/// which is what an append may have to wait for.
 const GROUP_WEIGHT: usize = 4096;
+/// A transaction with batches is followed by a pause of its own length divided by this.
+const BATCH_PAUSE: u32 = 4;
 
 /// What became of the transaction that a job was part of.
 pub(crate) enum Settled {
@@ -47,6 +53,7 @@ type Work =
     Box<dyn for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Option<Settle>> + Send>;
 
 struct Job {
+    /// Rows that it writes, if it is a batch.
     weight: usize,
     work: Work,
 }
@@ -67,6 +74,7 @@ pub(crate) enum WriteError {
 pub(crate) struct Writer {
     appends: mpsc::Sender<Append>,
     jobs: mpsc::Sender<Job>,
+    batches: mpsc::Sender<Job>,
     stop: Arc<Notify>,
     deadline: Duration,
 }
@@ -84,11 +92,14 @@ impl Writer {
     ) -> (Self, tokio::task::JoinHandle<()>) {
         let (appends, append_queue) = mpsc::channel(APPENDS_MAX);
         let (jobs, job_queue) = mpsc::channel(JOBS_MAX);
+        let (batches, batch_queue) = mpsc::channel(JOBS_MAX);
         let stop = Arc::new(Notify::new());
         let task = Task {
             connection,
             appends: append_queue,
             jobs: job_queue,
+            batches: batch_queue,
+            batches_from: Instant::now(),
             stop: Arc::clone(&stop),
             logs,
             tails,
@@ -96,7 +107,7 @@ impl Writer {
             _lock: lock,
         };
         let task = tokio::spawn(task.run());
-        (Self { appends, jobs, stop, deadline }, task)
+        (Self { appends, jobs, batches, stop, deadline }, task)
     }
 
     /// Takes nothing more; what is queued is still written.
@@ -124,8 +135,8 @@ impl Writer {
     }
 
     /// Runs `work` inside the next transaction and answers after its commit. `committed` runs right
-    /// after the commit, also when the caller is gone. `weight` is about how many rows it writes. An
-    /// error of `work` takes back what `work` did, and nothing else.
+    /// after the commit, also when the caller is gone. `weight` is 0, or about how many rows a batch
+    /// writes. An error of `work` takes back what `work` did, and nothing else.
     pub(crate) async fn write<T, W, C>(
         &self,
         weight: usize,
@@ -152,8 +163,9 @@ impl Writer {
                 }
             })
         });
+        let queue = if weight == 0 { &self.jobs } else { &self.batches };
         let refused = |why: &str| WriteError::Refused(why.to_owned());
-        match timeout(self.deadline, self.jobs.send(Job { weight, work })).await {
+        match timeout(self.deadline, queue.send(Job { weight, work })).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(refused(STOPPED)),
             Err(_) => return Err(refused("too many writes wait")),
@@ -195,6 +207,9 @@ struct Task {
     connection: SqliteConnection,
     appends: mpsc::Receiver<Append>,
     jobs: mpsc::Receiver<Job>,
+    batches: mpsc::Receiver<Job>,
+    /// When batches may go again.
+    batches_from: Instant,
     stop: Arc<Notify>,
     logs: Arc<Logs>,
     tails: Arc<Tails>,
@@ -225,11 +240,15 @@ impl Group {
 impl Task {
     async fn run(mut self) {
         while let Some(group) = self.next_group().await {
-            if let Err(error) = self.write(group).await {
+            let (heavy, began) = (group.weight > 0, Instant::now());
+            let written = self.write(group).await;
+            if heavy {
+                self.batches_from = Instant::now() + began.elapsed() / BATCH_PAUSE;
+            }
+            if let Err(error) = written {
                 let reason = format!("a commit failed, so what is on disk is not known: {error}");
                 error!(error = %error, "commit failed; the process ends");
-                self.appends.close();
-                self.jobs.close();
+                self.refuse_more();
                 (self.fatal)(&reason);
                 break;
             }
@@ -244,15 +263,18 @@ impl Task {
     async fn next_group(&mut self) -> Option<Group> {
         let mut group = Group::default();
         while group.appends.is_empty() && group.jobs.is_empty() {
+            let paused = Instant::now() < self.batches_from;
             tokio::select! {
                 biased;
-                Some(append) = self.appends.recv() => group.append(append),
+                append = self.appends.recv() => match append {
+                    Some(append) => group.append(append),
+                    // Stopped, or the last handle is gone: the rest is written without a pause.
+                    None => group.job(self.jobs.try_recv().or_else(|_| self.batches.try_recv()).ok()?),
+                },
                 Some(job) = self.jobs.recv() => group.job(job),
-                () = self.stop.notified(), if !self.appends.is_closed() => {
-                    self.appends.close();
-                    self.jobs.close();
-                }
-                else => return None,
+                Some(batch) = self.batches.recv(), if !paused => group.job(batch),
+                () = sleep_until(self.batches_from), if paused => {}
+                () = self.stop.notified() => self.refuse_more(),
             }
         }
         while group.bytes < GROUP_BYTES
@@ -260,12 +282,22 @@ impl Task {
         {
             group.append(append);
         }
-        while group.weight < GROUP_WEIGHT
-            && let Ok(job) = self.jobs.try_recv()
-        {
+        while let Ok(job) = self.jobs.try_recv() {
             group.job(job);
         }
+        while Instant::now() >= self.batches_from
+            && group.weight < GROUP_WEIGHT
+            && let Ok(batch) = self.batches.try_recv()
+        {
+            group.job(batch);
+        }
         Some(group)
+    }
+
+    fn refuse_more(&mut self) {
+        self.appends.close();
+        self.jobs.close();
+        self.batches.close();
     }
 
     /// One transaction. `Err` means that the commit itself failed.
@@ -328,7 +360,9 @@ impl Task {
             sqlx::query("SAVEPOINT job").execute(&mut *connection).await?;
             match (job.work)(connection).await {
                 Some(settle) => settles.push(settle),
-                None => drop(sqlx::query("ROLLBACK TO job").execute(&mut *connection).await?),
+                None => {
+                    sqlx::query("ROLLBACK TO job").execute(&mut *connection).await?;
+                }
             }
             sqlx::query("RELEASE job").execute(&mut *connection).await?;
         }

@@ -1,5 +1,7 @@
 //! The embedded archive passes the suite of its port.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Arc;
 use stormwire_archive::suite::Subject;
 use stormwire_core::SystemClock;

@@ -1,5 +1,7 @@
 //! The file as a whole: coming back, being locked, failing to commit, time.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use bytes::Bytes;
 use futures::StreamExt as _;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};

@@ -1,5 +1,7 @@
 //! The embedded journal passes the suite of its port.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::sync::Arc;
 use stormwire_core::SystemClock;

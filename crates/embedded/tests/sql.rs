@@ -1,5 +1,7 @@
 //! What people and scripts see in the file, and how the hot queries find their rows.
 
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
+
 use bytes::Bytes;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _, SqliteConnection};
 use std::sync::Arc;

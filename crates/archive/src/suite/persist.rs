@@ -142,12 +142,9 @@ pub async fn data_comes_back_as_it_was(subject: &Subject) {
     worker.persist(&worker.batch(0, frames)).await.expect("the batch is stored");
     let found = worker.all("odd:x").await;
     assert_eq!(found.len(), events.len());
-    for (index, (found, event)) in found.iter().zip(&events).enumerate() {
-        let (position, user) = if index < 9 {
-            (at(1, index as u16), "Ümit")
-        } else {
-            (at(2, index as u16 - 9), "o'neil")
-        };
+    for (index, (found, event)) in (0u16..).zip(found.iter().zip(&events)) {
+        let (position, user) =
+            if index < 9 { (at(1, index), "Ümit") } else { (at(2, index - 9), "o'neil") };
         let due = expected(position, worker.times.of(position.offset.seq()), user, event);
         assert_eq!(found.data, due.data, "event {index}");
         let ids = [&found.id, &found.kind, &found.key];
