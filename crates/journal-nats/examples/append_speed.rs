@@ -33,7 +33,7 @@ async fn main() -> Result<(), Failure> {
     let config = NatsConfig {
         urls: url.split(',').map(str::to_owned).collect(),
         replicas: u8::try_from(number(5, 1)?)?,
-        max_bytes: 8 << 30,
+        max_bytes: 2 << 30,
         ..NatsConfig::default()
     };
     let journal = Arc::new(NatsJournal::connect(config).await?);
