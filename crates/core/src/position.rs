@@ -47,6 +47,7 @@ impl Offset {
 
     /// Its place in that frame.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "below 4096")]
     pub const fn index(self) -> u16 {
         (self.0 % MAX_EVENTS_PER_FRAME as u64) as u16
     }

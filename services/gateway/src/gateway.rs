@@ -122,6 +122,8 @@ impl Gateway {
             },
             &tasks,
         );
+        let living = ingest.clone();
+        ports.limits.watch(&tasks, move || living.gateways());
         let (journal, archive) = (Arc::clone(&ports.journal), Arc::clone(&ports.archive));
         let context = Arc::new(SessionContext {
             reader: Arc::new(Reader::new(Arc::clone(&hub), journal, archive)),

@@ -98,7 +98,6 @@ struct State {
     recent: VecDeque<RecentFrame>,
     recent_bytes: usize,
     audiences: HashMap<Channel, Vec<Arc<Subscription>>>,
-    subscriptions: usize,
 }
 
 /// One partition's live side.
@@ -217,9 +216,8 @@ impl Feed {
         let epoch = standing.epoch;
         let events = frame.events().cloned();
         if let Some(events) = events.as_ref().filter(|_| !state.audiences.is_empty()) {
-            let State { audiences, subscriptions, .. } = &mut *state;
             let place = Place { partition: self.partition, epoch, seq, ts, before };
-            *subscriptions -= fan_out(audiences, events, &place);
+            fan_out(&mut state.audiences, events, &place);
         }
         state.recent_bytes += bytes;
         state.recent.push_back(RecentFrame { seq, ts, events, bytes });
@@ -261,7 +259,6 @@ impl Feed {
         }
         let audience = state.audiences.entry(subscription.channel.clone()).or_default();
         audience.push(Arc::clone(subscription));
-        state.subscriptions += 1;
         Joined::Live
     }
 
@@ -310,13 +307,10 @@ impl Feed {
         subscription.cancelled.store(true, Ordering::Release);
         let mut state = self.state.lock();
         let Some(audience) = state.audiences.get_mut(subscription.channel.as_str()) else { return };
-        let before = audience.len();
         audience.retain(|live| live.id != subscription.id);
-        let removed = before - audience.len();
         if audience.is_empty() {
             state.audiences.remove(subscription.channel.as_str());
         }
-        state.subscriptions -= removed;
     }
 
     /// Recent events of `channel` behind `from`, oldest first, if the recent frames reach back so far.
@@ -354,12 +348,12 @@ pub(crate) struct Place {
     pub(crate) before: Position,
 }
 
-/// Sends a frame's events to the audiences of its channels; gives back how many were parked.
+/// Sends a frame's events to the audiences of its channels.
 fn fan_out(
     audiences: &mut HashMap<Channel, Vec<Arc<Subscription>>>,
     events: &Events,
     place: &Place,
-) -> usize {
+) {
     let mut parked = 0;
     let mut delivered = 0u64;
     let wanted = runs_by_channel(events, |channel| audiences.contains_key(channel));
@@ -388,8 +382,7 @@ fn fan_out(
         }
     }
     metrics::counter!(names::EVENTS_DELIVERED).increment(delivered);
-    metrics::counter!(names::SUBSCRIPTIONS_PARKED).increment(parked as u64);
-    parked
+    metrics::counter!(names::SUBSCRIPTIONS_PARKED).increment(parked);
 }
 
 /// The runs of each wanted channel, in one pass over the frame.
@@ -436,7 +429,6 @@ fn park_all(state: &mut State) {
             outbox.park(Parked { subscription, position });
         }
     }
-    state.subscriptions = 0;
 }
 
 /// All partitions of this gateway.
@@ -480,11 +472,6 @@ impl Hub {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let cancelled = AtomicBool::new(false);
         Arc::new(Subscription { id, channel, codec, outbox, _wanted: wanted, cancelled })
-    }
-
-    /// Live subscriptions now.
-    pub(crate) fn subscriptions(&self) -> usize {
-        self.feeds.iter().map(|feed| feed.state.lock().subscriptions).sum()
     }
 }
 

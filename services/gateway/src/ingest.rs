@@ -192,6 +192,13 @@ impl Ingest {
         self.shared.cells.iter().map(|cell| cell.status(now)).collect()
     }
 
+    /// How many gateways live, this one included, as far as is known here.
+    #[must_use]
+    pub fn gateways(&self) -> u64 {
+        let now = self.shared.now().mono;
+        self.shared.members.lock().others(now) as u64 + 1
+    }
+
     fn cell(&self, channel: &Channel) -> &Arc<Cell> {
         let partition = channel.partition(self.shared.config.partitions);
         &self.shared.cells[usize::from(partition.0)]

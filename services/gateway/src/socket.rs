@@ -57,7 +57,6 @@ pub struct Socket {
 }
 
 /// Sets the buffers and bounds of a WebSocket before it is accepted.
-#[must_use]
 pub fn configure(upgrade: WebSocketUpgrade, message_bytes_max: usize) -> WebSocketUpgrade {
     upgrade
         .read_buffer_size(READ_BUFFER)

@@ -64,7 +64,6 @@ fn a_live_subscription_gets_its_channels_events_and_no_others() {
     feed.leave(&subscription);
     deliver(feed, 7, &["t:a"]);
     assert!(received(&outbox).0.is_empty());
-    assert_eq!(hub.subscriptions(), 0);
 }
 
 #[test]

@@ -185,6 +185,12 @@ impl Actor {
         {
             self.asking = None;
         }
+        if let Some((epoch, seq)) = self.appender.owned()
+            && self.shared.members.lock().is_outdated(self.cell.partition, epoch, seq)
+        {
+            // Another has claimed since, and an owner with nothing to write does not find out by itself.
+            self.appender.release();
+        }
         if self.appender.owned().is_some() || self.appender.is_between() || self.asking.is_some() {
             return later;
         }

@@ -1,0 +1,197 @@
+//! A gateway on the embedded engine, and a WebSocket client that shares no code with ours.
+
+use futures::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use stormwire_core::{Clock, Pattern, SystemClock};
+use stormwire_embedded::{Embedded, EmbeddedConfig};
+use stormwire_gateway::{Gateway, GatewayConfig, GatewayPorts};
+use stormwire_identity::{DevelopmentKey, TokenRequest};
+use stormwire_limits::{Limits, LimitsConfig};
+use stormwire_telemetry::Tasks;
+use stormwire_tokens::{KeySource, TokenLimits, Verifier, VerifierConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use tokio_util::sync::CancellationToken;
+
+/// How long a test waits for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    key: DevelopmentKey,
+    shutdown: CancellationToken,
+    served: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+    _dir: TempDir,
+}
+
+struct TempDir(std::path::PathBuf);
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        let dir = std::env::temp_dir().join(format!("stormwire-ws-{:x}", rand::random::<u64>()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let engine =
+            Embedded::open(dir.join("stormwire.db"), EmbeddedConfig::default(), clock.clone());
+        let engine = engine.await.unwrap();
+        let key = DevelopmentKey::load_or_create(&dir).unwrap();
+        let jwks = dir.join("jwks.json");
+        std::fs::write(&jwks, key.jwks()).unwrap();
+        let tasks = Tasks::new();
+        let verifier = VerifierConfig::new(KeySource::File(jwks));
+        let verifier = Verifier::start(verifier, clock.clone(), &tasks).await.unwrap();
+        let mut config =
+            GatewayConfig { drain_spread: Duration::from_millis(200), ..GatewayConfig::default() };
+        change(&mut config);
+        let gateway = Gateway::new(
+            config,
+            GatewayPorts {
+                journal: engine.journal(),
+                peers: engine.peers(),
+                archive: engine.archive(),
+                limits: Arc::new(Limits::new(engine.limiter(), LimitsConfig::default())),
+                verifier: Arc::new(verifier),
+                clock,
+            },
+        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let served = tokio::spawn(async move {
+            let _tasks = tasks;
+            let result = gateway.serve(listener, stop).await;
+            engine.close().await;
+            result
+        });
+        Self { address, key, shutdown, served: Some(served), _dir: TempDir(dir) }
+    }
+
+    /// A token with every right and no limits.
+    pub(crate) fn token(&self) -> String {
+        self.sign(TokenRequest::new("alice").all_rights())
+    }
+
+    pub(crate) fn sign(&self, request: TokenRequest) -> String {
+        self.key.sign(request, &SystemClock).unwrap()
+    }
+
+    /// A token for some patterns only, with the server's own limits.
+    pub(crate) fn token_for(&self, user: &str, publish: &[&str], subscribe: &[&str]) -> String {
+        let patterns =
+            |texts: &[&str]| texts.iter().map(|text| Pattern::parse(text).unwrap()).collect();
+        self.sign(TokenRequest {
+            publish: patterns(publish),
+            subscribe: patterns(subscribe),
+            limits: TokenLimits::default(),
+            ..TokenRequest::new(user)
+        })
+    }
+
+    pub(crate) async fn open(&self) -> Client {
+        let url = format!("ws://{}/v1/ws", self.address);
+        let (socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+        Client { socket }
+    }
+
+    /// A connection that is signed in with every right.
+    pub(crate) async fn client(&self, producer: &str) -> Client {
+        let mut client = self.open().await;
+        let connect =
+            json!({"op": "connect", "id": 0, "token": self.token(), "producer": producer});
+        let connected = client.ask(connect).await;
+        assert_eq!(connected["op"], "connected", "{connected}");
+        client
+    }
+
+    pub(crate) async fn stop(mut self) {
+        self.shutdown.cancel();
+        let served = self.served.take().unwrap();
+        tokio::time::timeout(PATIENCE, served).await.expect("the drain ends").unwrap().unwrap();
+    }
+
+    pub(crate) fn begin_to_stop(&self) {
+        self.shutdown.cancel();
+    }
+}
+
+pub(crate) struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Client {
+    pub(crate) async fn say(&mut self, message: Value) {
+        self.say_text(&message.to_string()).await;
+    }
+
+    pub(crate) async fn say_text(&mut self, text: &str) {
+        self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    pub(crate) async fn say_bytes(&mut self, bytes: &'static [u8]) {
+        self.socket.send(Message::binary(bytes)).await.unwrap();
+    }
+
+    /// The next message of the server.
+    pub(crate) async fn hear(&mut self) -> Value {
+        match self.next().await {
+            Ok(text) => serde_json::from_str(&text).unwrap(),
+            Err(close) => panic!("closed: {close:?}"),
+        }
+    }
+
+    /// Waits for the end of the connection, past whatever is said before it.
+    pub(crate) async fn close_code(&mut self) -> u16 {
+        loop {
+            if let Err(close) = self.next().await {
+                return close.map_or(1006, |frame| frame.code.into());
+            }
+        }
+    }
+
+    pub(crate) async fn ask(&mut self, message: Value) -> Value {
+        self.say(message).await;
+        self.hear().await
+    }
+
+    /// The next `count` events, as (offset, data), and how many messages brought them.
+    pub(crate) async fn events(&mut self, count: usize) -> Vec<(u64, Value)> {
+        let mut events = Vec::new();
+        while events.len() < count {
+            let message = self.hear().await;
+            assert_eq!(message["op"], "events", "{message}");
+            for event in message["events"].as_array().unwrap() {
+                events.push((event["offset"].as_u64().unwrap(), event["data"].clone()));
+            }
+        }
+        assert_eq!(events.len(), count);
+        events
+    }
+
+    async fn next(&mut self) -> Result<Utf8Bytes, Option<CloseFrame>> {
+        loop {
+            let message = tokio::time::timeout(PATIENCE, self.socket.next()).await;
+            match message.expect("the server says something in time") {
+                Some(Ok(Message::Text(text))) => return Ok(text),
+                Some(Ok(Message::Close(frame))) => return Err(frame),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Err(None),
+            }
+        }
+    }
+}
