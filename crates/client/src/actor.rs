@@ -69,7 +69,10 @@ impl Actor {
         let dialer = Arc::new(Dialer::new(&config, producer)?);
         let seed = rand::rng().random();
         let backoff = Backoff::new(config.backoff_base, config.backoff_cap, seed);
-        let session = Session::new(config.publish_timeout, config.request_timeout, seed);
+        let mut session = Session::new(config.publish_timeout, config.request_timeout, seed);
+        if let Some(resume) = &config.resume {
+            session.resume(resume);
+        }
         let give_up_at = Instant::now().checked_add(config.connect_within);
         Ok(Self {
             config,

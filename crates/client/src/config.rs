@@ -5,6 +5,7 @@ use rustls::pki_types::CertificateDer;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use stormwire_core::Timestamp;
 use stormwire_wire::protocol::Codec;
 
 /// Why there is no token now; shown in logs and tried again.
@@ -24,6 +25,19 @@ impl TokenProvider for String {
     }
 }
 
+/// Where a process that ended had come to, so that its successor publishes nothing twice. The successor
+/// uses the same [`ClientConfig::producer`] and sends the same publishes in the same order from
+/// `next_seq` on, before the server's memory of repeats (10 minutes) is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resume {
+    /// The number of the next event; everything below has its answer.
+    pub next_seq: u64,
+    /// The last number that may have been sent.
+    pub sent_through: u64,
+    /// The server's time before `next_seq` was sent for the first time.
+    pub first_sent: Timestamp,
+}
+
 /// How a [`crate::Client`] is set up. [`ClientConfig::new`] gives the defaults.
 #[derive(Clone)]
 pub struct ClientConfig {
@@ -35,6 +49,8 @@ pub struct ClientConfig {
     /// The producer id, 1 to 64 bytes; drawn when absent. A program that keeps one over its own restarts
     /// would restart its sequence numbers as well, and be refused: draw it unless you know better.
     pub producer: Option<String>,
+    /// Where an earlier process with this producer id had come to.
+    pub resume: Option<Resume>,
     /// How messages are written: JSON by default, protobuf is smaller where data is binary.
     pub codec: Codec,
     /// Certificate authorities beside the usual ones.
@@ -65,6 +81,7 @@ impl ClientConfig {
             urls: vec![url.into()],
             token: Arc::new(token.into()),
             producer: None,
+            resume: None,
             codec: Codec::Json,
             extra_roots: Vec::new(),
             connect_timeout: Duration::from_secs(10),

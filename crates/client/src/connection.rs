@@ -128,7 +128,7 @@ impl Actor {
                 }
                 _ = self.commands.recv_many(&mut buffer, COMMANDS_AT_ONCE), if !self.has_all_commands() => {}
                 Some(channel) = self.resting.next(), if !self.resting.is_empty() => {
-                    self.session.resume(&channel);
+                    self.session.wake(&channel);
                 }
                 Some(()) = has_room(ahead.as_ref()), if full => {}
                 () = sleep_until(timer) => {}

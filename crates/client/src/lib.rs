@@ -55,7 +55,7 @@ mod token;
 mod window;
 
 pub use client::{Client, Published, Receipt, Subscription};
-pub use config::{ClientConfig, TokenError, TokenProvider};
+pub use config::{ClientConfig, Resume, TokenError, TokenProvider};
 pub use error::{ClientError, End};
 pub use event::{Delivery, Event, History, NewEvent};
 pub use stormwire_wire::protocol::{Codec, ErrorMessage, Page, Payload, Since};

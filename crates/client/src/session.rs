@@ -6,7 +6,7 @@
 use crate::backoff::Backoff;
 use crate::follow::{Follow, Handed, Stage, Told};
 use crate::window::Window;
-use crate::{ClientError, End, History, Published};
+use crate::{ClientError, End, History, Published, Resume};
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub(crate) enum Answer {
 /// What the connection has to do besides reading and writing.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    /// Call [`Session::resume`] when half of this reader's queue is free.
+    /// Call [`Session::wake`] when half of this reader's queue is free.
     Resting(Channel, mpsc::Sender<Told>),
     /// Connect again after this time, elsewhere if possible.
     Move(Duration),
@@ -114,6 +114,11 @@ impl Session {
             connected: false,
             last_error: None,
         }
+    }
+
+    /// Goes on where an earlier process stopped.
+    pub(crate) fn resume(&mut self, resume: &Resume) {
+        self.window.resume(resume);
     }
 
     /// Takes a command; [`Command::Close`] is the caller's own.
@@ -214,7 +219,7 @@ impl Session {
     }
 
     /// A reader has room again.
-    pub(crate) fn resume(&mut self, channel: &Channel) {
+    pub(crate) fn wake(&mut self, channel: &Channel) {
         let Some(follow) = self.follows.get_mut(channel) else { return };
         if follow.stage == Stage::Resting {
             follow.stage = Stage::Due;

@@ -15,6 +15,7 @@
 //! The oldest publish without an answer and the newest on the wire are never further apart than the
 //! server's bound, because the server remembers only so many.
 
+use crate::Resume;
 use crate::backoff::Backoff;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub(crate) struct Window<P> {
     /// The last server time, and when it was heard.
     server: Option<(Timestamp, Instant)>,
     backoff: Backoff,
+    /// Up to which number an earlier process may have sent, and since when.
+    resumed: Option<(u64, Timestamp)>,
 }
 
 #[derive(Debug)]
@@ -100,7 +103,15 @@ impl<P> Window<P> {
             hold: None,
             server: None,
             backoff: Backoff::new(REFUSED_BASE, REFUSED_CAP, seed),
+            resumed: None,
         }
+    }
+
+    /// Goes on for a process that ended: the next publish gets `next_seq`, and what is numbered up to
+    /// `sent_through` may have been sent from `first_sent` on.
+    pub(crate) fn resume(&mut self, resume: &Resume) {
+        self.next_seq = resume.next_seq.max(1);
+        self.resumed = Some((resume.sent_through, resume.first_sent));
     }
 
     /// Takes a publish of `events` events (at least one) and `bytes` bytes, and numbers it.
@@ -108,7 +119,9 @@ impl<P> Window<P> {
         let seq = self.next_seq;
         self.next_seq += events.max(1);
         let state = State::Waiting(payload);
-        self.entries.push_back(Entry { seq, bytes, state, first_sent: None, give_up });
+        let resumed = self.resumed.filter(|(through, _)| seq <= *through);
+        let first_sent = resumed.map(|(_, first_sent)| first_sent);
+        self.entries.push_back(Entry { seq, bytes, state, first_sent, give_up });
         seq
     }
 

@@ -1,1 +1,211 @@
-//! placeholder
+//! ENGINE CHOICE: turns URLs into ports. The only code that names engines.
+//!
+//! A configuration holds URLs alone; the scheme chooses the engine here, once, where a process is put
+//! together. Behind this crate everybody holds `Arc<dyn Port>` and nobody can ask which engine it is.
+//!
+//! | port | URL | engine |
+//! | --- | --- | --- |
+//! | journal, peers | `sqlite:` | embedded, one file, alone |
+//! | journal, peers | `nats://host:4222[,nats://…]`, `tls://…` | JetStream |
+//! | archive | `sqlite:` | embedded, the same file |
+//! | archive | `postgres://user:password@host/database` | Postgres |
+//! | limits | `local:` | in this process |
+//! | limits | `redis://host:6379`, `rediss://…` | Redis |
+
+mod url;
+
+pub use url::{ArchiveUrl, JournalUrl, LimitsUrl, UrlError, redact};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use stormwire_archive::{Archive, ArchiveError};
+use stormwire_archive_postgres::{PostgresArchive, PostgresConfig};
+use stormwire_core::Clock;
+use stormwire_embedded::{Embedded, EmbeddedConfig, FILE_NAME, OpenError, PoolConfig};
+use stormwire_journal::{Journal, Peers};
+use stormwire_journal_nats::{NatsConfig, NatsError, NatsJournal, NatsPeers};
+use stormwire_limits::{Limiter, SlidingWindow};
+use stormwire_redis::{RedisConfig, RedisLimiter};
+
+/// Users, addresses and channels that the limiter in this process counts at a time.
+const LIMITS_KEYS_MAX: usize = 300_000;
+
+/// Which engines, and what they need to know.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Who connects: shown in the servers' lists of connections.
+    pub name: String,
+    /// The folder of the embedded engine's file.
+    pub data_dir: PathBuf,
+    /// Where the journal is.
+    pub journal: JournalUrl,
+    /// Copies of each JetStream stream.
+    pub journal_replicas: u8,
+    /// Bytes that one partition's log may take before appends are refused.
+    pub journal_bytes_max: u64,
+    /// Where the archive is.
+    pub archive: ArchiveUrl,
+    /// A replica of it, for reads.
+    pub archive_replica_url: Option<String>,
+    /// Most connections to the archive.
+    pub archive_connections: u32,
+    /// Whether the archive's schema is brought up to date as soon as it answers.
+    pub migrate_at_start: bool,
+    /// Who counts limits.
+    pub limits: LimitsUrl,
+}
+
+/// Why an engine cannot be opened. A dependency that is only away now is no error: its engine keeps
+/// trying.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The embedded engine's file.
+    #[error(transparent)]
+    Embedded(#[from] OpenError),
+    /// The journal on NATS.
+    #[error(transparent)]
+    Nats(#[from] NatsError),
+    /// The archive on Postgres.
+    #[error("the archive cannot be used: {0}")]
+    Postgres(ArchiveError),
+    /// The limiter on Redis.
+    #[error("the limiter cannot be used: {0}")]
+    Redis(String),
+}
+
+/// All that a server needs.
+#[derive(Clone)]
+pub struct Ports {
+    /// The short durable log.
+    pub journal: Arc<dyn Journal>,
+    /// The long store.
+    pub archive: Arc<dyn Archive>,
+    /// Who counts limits.
+    pub limiter: Arc<dyn Limiter>,
+    /// The way to other gateways.
+    pub peers: Arc<dyn Peers>,
+}
+
+/// Opens engines when they are asked for, and closes what must be closed.
+pub struct Engines {
+    config: EngineConfig,
+    clock: Arc<dyn Clock>,
+    embedded: Option<Embedded>,
+}
+
+impl Engines {
+    /// Nothing is opened yet.
+    #[must_use]
+    pub fn new(config: EngineConfig, clock: Arc<dyn Clock>) -> Self {
+        Self { config, clock, embedded: None }
+    }
+
+    /// Everything.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn ports(&mut self) -> Result<Ports, EngineError> {
+        Ok(Ports {
+            journal: self.journal().await?,
+            archive: self.archive().await?,
+            limiter: self.limiter().await?,
+            peers: self.peers().await?,
+        })
+    }
+
+    /// The journal.
+    ///
+    /// # Errors
+    /// [`EngineError::Embedded`], [`EngineError::Nats`].
+    pub async fn journal(&mut self) -> Result<Arc<dyn Journal>, EngineError> {
+        match self.nats() {
+            Some(config) => Ok(Arc::new(NatsJournal::connect(config).await?)),
+            None => Ok(self.embedded().await?.journal()),
+        }
+    }
+
+    /// The way to other gateways; it goes with the journal.
+    ///
+    /// # Errors
+    /// [`EngineError::Embedded`], [`EngineError::Nats`].
+    pub async fn peers(&mut self) -> Result<Arc<dyn Peers>, EngineError> {
+        match self.nats() {
+            Some(config) => Ok(Arc::new(NatsPeers::connect(config).await?)),
+            None => Ok(self.embedded().await?.peers()),
+        }
+    }
+
+    /// The archive.
+    ///
+    /// # Errors
+    /// [`EngineError::Embedded`], [`EngineError::Postgres`].
+    pub async fn archive(&mut self) -> Result<Arc<dyn Archive>, EngineError> {
+        let ArchiveUrl::Postgres(url) = &self.config.archive else {
+            return Ok(self.embedded().await?.archive());
+        };
+        let mut config = PostgresConfig::new(url.clone());
+        config.replica_url.clone_from(&self.config.archive_replica_url);
+        config.pool.connections = self.config.archive_connections;
+        config.readers = readers(self.config.archive_connections);
+        config.migrate_at_start = self.config.migrate_at_start;
+        let archive = PostgresArchive::connect(config).await.map_err(EngineError::Postgres)?;
+        Ok(Arc::new(archive))
+    }
+
+    /// Who counts limits.
+    ///
+    /// # Errors
+    /// [`EngineError::Redis`].
+    pub async fn limiter(&mut self) -> Result<Arc<dyn Limiter>, EngineError> {
+        match &self.config.limits {
+            LimitsUrl::Local => Ok(Arc::new(SlidingWindow::new(LIMITS_KEYS_MAX))),
+            LimitsUrl::Redis(url) => {
+                let limiter = RedisLimiter::connect(RedisConfig::new(url.clone())).await;
+                Ok(Arc::new(limiter.map_err(|error| EngineError::Redis(error.to_string()))?))
+            }
+        }
+    }
+
+    /// Writes what is queued and gives the embedded engine's file back.
+    pub async fn close(self) {
+        if let Some(embedded) = self.embedded {
+            embedded.close().await;
+        }
+    }
+
+    fn nats(&self) -> Option<NatsConfig> {
+        let JournalUrl::Nats(urls) = &self.config.journal else { return None };
+        Some(NatsConfig {
+            urls: urls.clone(),
+            name: self.config.name.clone(),
+            replicas: self.config.journal_replicas,
+            max_bytes: self.config.journal_bytes_max,
+            ..NatsConfig::default()
+        })
+    }
+
+    async fn embedded(&mut self) -> Result<&Embedded, EngineError> {
+        let embedded = match self.embedded.take() {
+            Some(embedded) => embedded,
+            None => {
+                let defaults = EmbeddedConfig::default();
+                let config = EmbeddedConfig {
+                    log_bytes_max: self.config.journal_bytes_max,
+                    archive_pool: PoolConfig {
+                        connections: self.config.archive_connections,
+                        ..defaults.archive_pool.clone()
+                    },
+                    ..defaults
+                };
+                let file = self.config.data_dir.join(FILE_NAME);
+                Embedded::open(file, config, Arc::clone(&self.clock)).await?
+            }
+        };
+        Ok(self.embedded.insert(embedded))
+    }
+}
+
+/// Of so many connections, how many history pages may use at a time: persisting keeps the others.
+fn readers(connections: u32) -> usize {
+    (connections as usize * 3 / 5).max(1)
+}

@@ -1,2 +1,97 @@
-//! placeholder
-fn main() {}
+//! The one executable: every service is a role of it, every tool a command.
+//!
+//! `cli` says what can be asked, `config` what can be set, `roles` puts servers together, `commands`
+//! holds the tools. Nothing here decides about events.
+
+mod cli;
+mod commands;
+mod config;
+mod connect;
+mod failure;
+mod output;
+mod roles;
+
+use clap::Parser as _;
+use cli::{Cli, Command};
+use config::{Config, Sources};
+use failure::Failure;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { failure::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(Box::pin(run(cli))),
+        Err(error) => Err(Failure::failed(format!("the runtime cannot start: {error}"))),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            warn(&failure);
+            failure.code.into()
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let sources = sources(&cli)?;
+    if let Some(Command::Config { markdown }) = cli.command {
+        return commands::settings::run(markdown, &sources);
+    }
+    let config = Config::read(&sources).map_err(Failure::usage)?;
+    match cli.command {
+        None => roles::embedded(&config).await,
+        Some(Command::Gateway) => roles::gateway(&config).await,
+        Some(Command::Messages) => roles::messages(&config).await,
+        Some(Command::Migrate) => commands::migrate::run(&config).await,
+        Some(Command::Token(args)) => commands::token::run(args, &config),
+        Some(Command::Publish(args)) => commands::publish::run(args, &config).await,
+        Some(Command::Subscribe(args)) => commands::subscribe::run(args, &config).await,
+        Some(Command::Replay(args)) => commands::replay::run(args, &config).await,
+        Some(Command::Doctor(args)) => commands::doctor::run(args, &config).await,
+        Some(Command::DeadLetters(command)) => commands::dead_letters::run(command, &config).await,
+        Some(Command::Config { .. }) => Ok(()),
+    }
+}
+
+/// The layers of the configuration, from where they really are.
+fn sources(cli: &Cli) -> Result<Sources, Failure> {
+    let (path, named) = match &cli.settings.config {
+        Some(path) => (path.clone(), true),
+        None => ("stormwire.toml".into(), false),
+    };
+    let shown = path.display().to_string();
+    let file = match std::fs::read_to_string(&path) {
+        Ok(text) => Some((shown, text)),
+        Err(error) if !named && error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => {
+            return Err(Failure::usage(format!(
+                "the configuration {shown} cannot be read: {error}"
+            )));
+        }
+    };
+    let flags = cli.settings.fields().map_err(Failure::usage)?;
+    // What is not text cannot be a field's.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
+        .collect();
+    Ok(Sources { file, environment, flags })
+}
+
+/// Says something on standard error, line by line.
+pub(crate) fn warn(message: impl std::fmt::Display) {
+    let mut out = std::io::stderr().lock();
+    for line in message.to_string().lines() {
+        let _ = writeln!(out, "stormwire: {line}");
+    }
+}

@@ -109,3 +109,16 @@ fn bytes_in_flight_are_bounded_but_one_publish_always_goes() {
     assert_eq!(window.settled(1), Some("huge"));
     assert_eq!(sent(&mut window, now), [(2, "small", None)]);
 }
+
+#[test]
+fn what_an_earlier_process_may_have_sent_goes_again_under_its_old_numbers() {
+    let now = Instant::now();
+    let mut window = Window::new(1);
+    window.resume(&Resume { next_seq: 7, sent_through: 8, first_sent: Timestamp(1_000) });
+    for payload in ["seventh", "eighth", "ninth"] {
+        window.push(payload, 1, 1, now + FOREVER);
+    }
+    window.connected(None, Timestamp(61_000), now);
+    let due = [(7, "seventh", Some(60_000)), (8, "eighth", Some(60_000)), (9, "ninth", None)];
+    assert_eq!(sent(&mut window, now), due);
+}

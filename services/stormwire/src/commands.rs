@@ -1,0 +1,10 @@
+//! What each command does; one file a command.
+
+pub(crate) mod dead_letters;
+pub(crate) mod doctor;
+pub(crate) mod migrate;
+pub(crate) mod publish;
+pub(crate) mod replay;
+pub(crate) mod settings;
+pub(crate) mod subscribe;
+pub(crate) mod token;

@@ -1,0 +1,27 @@
+//! `stormwire migrate`.
+
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::output;
+use std::sync::Arc;
+use stormwire_core::SystemClock;
+use stormwire_engine::{ArchiveUrl, EngineConfig, Engines, redact};
+
+/// Brings the archive's schema up to date.
+pub(crate) async fn run(config: &Config) -> Result<(), Failure> {
+    // This command migrates itself and waits for it.
+    let engine = EngineConfig { migrate_at_start: false, ..config.engine.clone() };
+    let mut engines = Engines::new(engine, Arc::new(SystemClock));
+    let archive = engines.archive().await.map_err(Failure::unavailable)?;
+    let url = match &config.engine.archive {
+        ArchiveUrl::Sqlite => config.data_dir.display().to_string(),
+        ArchiveUrl::Postgres(url) => redact(url),
+    };
+    archive.migrate().await.map_err(|error| {
+        Failure::unavailable(format!(
+            "{url}: {error}; check archive.url (DATABASE_URL) and that its user may create tables"
+        ))
+    })?;
+    engines.close().await;
+    output::line(format!("the archive at {url} has this program's schema"))
+}

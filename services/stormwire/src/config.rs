@@ -1,0 +1,262 @@
+//! The configuration: text at the edge of the process, typed and checked values inside.
+//!
+//! `fields` is the one table, `kind` reads a field's text, `load` joins the layers, `document` writes
+//! `docs/configuration.md`. Here the values become the [`Config`] that the roles are started with, and
+//! what contradicts itself is refused.
+
+mod document;
+mod fields;
+mod kind;
+mod load;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use document::markdown;
+pub(crate) use fields::{FIELDS, Profile};
+pub(crate) use kind::{show_span, span};
+pub(crate) use load::{ConfigError, Settings, Sources};
+
+use kind::Value;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+use stormwire_core::PartitionCount;
+use stormwire_engine::{ArchiveUrl, EngineConfig, JournalUrl, LimitsUrl, UrlError};
+
+/// Everything that can be set, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) profile: Profile,
+    pub(crate) name: Option<String>,
+    pub(crate) listen: SocketAddr,
+    pub(crate) management_listen: Option<SocketAddr>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) partitions: PartitionCount,
+    pub(crate) shutdown_spread: Duration,
+    pub(crate) engine: EngineConfig,
+    pub(crate) limits: LimitValues,
+    pub(crate) auth: Auth,
+    pub(crate) gateway: GatewayValues,
+    pub(crate) messages: MessagesValues,
+    pub(crate) log: Log,
+}
+
+/// Section `limits`.
+#[derive(Debug, Clone)]
+pub(crate) struct LimitValues {
+    pub(crate) rest_requests_per_minute: u64,
+    pub(crate) rest_requests_per_minute_ip: u64,
+    pub(crate) events_per_second: u64,
+    pub(crate) connections_per_ip: u64,
+}
+
+/// Section `auth`.
+#[derive(Debug, Clone)]
+pub(crate) struct Auth {
+    /// `None` is the development key.
+    pub(crate) jwks: Option<String>,
+    pub(crate) issuer: String,
+    pub(crate) audience: String,
+}
+
+/// Section `gateway`.
+#[derive(Debug, Clone)]
+pub(crate) struct GatewayValues {
+    pub(crate) event_bytes_max: usize,
+    pub(crate) linger: Duration,
+    pub(crate) connections_max: usize,
+    pub(crate) cors_origins: Vec<String>,
+}
+
+/// Section `messages`.
+#[derive(Debug, Clone)]
+pub(crate) struct MessagesValues {
+    pub(crate) lease: Duration,
+    pub(crate) batch_events: usize,
+    pub(crate) recovery_window: Duration,
+}
+
+/// Sections `log` and `telemetry`.
+#[derive(Debug, Clone)]
+pub(crate) struct Log {
+    pub(crate) pretty: bool,
+    pub(crate) level: String,
+    pub(crate) otlp_endpoint: Option<String>,
+    pub(crate) trace_ratio: f64,
+}
+
+impl Config {
+    /// Joins the layers and checks them.
+    pub(crate) fn read(sources: &Sources) -> Result<Self, ConfigError> {
+        Self::new(&Settings::read(sources)?)
+    }
+
+    fn new(settings: &Settings) -> Result<Self, ConfigError> {
+        let get = Getter(settings);
+        let mut problems = Vec::new();
+        let data_dir = get.path("data_dir");
+        let engine = EngineConfig {
+            name: "stormwire".to_owned(),
+            data_dir: data_dir.clone(),
+            journal: get.url("journal.url", &mut problems).unwrap_or(JournalUrl::Sqlite),
+            journal_replicas: u8::try_from(get.count("journal.replicas")).unwrap_or(u8::MAX),
+            journal_bytes_max: get.count("journal.bytes_max"),
+            archive: get.url("archive.url", &mut problems).unwrap_or(ArchiveUrl::Sqlite),
+            archive_replica_url: get.optional("archive.replica_url"),
+            archive_connections: u32::try_from(get.count("archive.connections"))
+                .unwrap_or(u32::MAX),
+            migrate_at_start: true,
+            limits: get.url("limits.url", &mut problems).unwrap_or(LimitsUrl::Local),
+        };
+        let partitions = u16::try_from(get.count("partitions")).ok().and_then(PartitionCount::new);
+        let config = Self {
+            profile: settings.profile,
+            name: get.optional("name"),
+            listen: get
+                .address("listen")
+                .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+            management_listen: get.address("management_listen"),
+            data_dir,
+            partitions: partitions.unwrap_or(PartitionCount::DEFAULT),
+            shutdown_spread: get.span("shutdown_spread"),
+            engine,
+            limits: LimitValues {
+                rest_requests_per_minute: get.count("limits.rest_requests_per_minute"),
+                rest_requests_per_minute_ip: get.count("limits.rest_requests_per_minute_ip"),
+                events_per_second: get.count("limits.events_per_second"),
+                connections_per_ip: get.count("limits.connections_per_ip"),
+            },
+            auth: Auth {
+                jwks: get.optional("auth.jwks"),
+                issuer: get.text("auth.issuer"),
+                audience: get.text("auth.audience"),
+            },
+            gateway: GatewayValues {
+                event_bytes_max: get.size("gateway.event_bytes_max"),
+                linger: get.span("gateway.linger"),
+                connections_max: get.size("gateway.connections_max"),
+                cors_origins: get.list("gateway.cors_origins"),
+            },
+            messages: MessagesValues {
+                lease: get.span("messages.lease"),
+                batch_events: get.size("messages.batch_events"),
+                recovery_window: get.span("messages.recovery_window"),
+            },
+            log: Log {
+                pretty: get.text("log.format") == "pretty",
+                level: get.text("log.level"),
+                otlp_endpoint: get.optional("telemetry.otlp_endpoint"),
+                trace_ratio: f64::from(
+                    u32::try_from(get.count("telemetry.trace_ratio")).unwrap_or(0),
+                ) / 1000.0,
+            },
+        };
+        config.contradictions(&mut problems);
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError(problems)) }
+    }
+
+    /// What each field allows and all together do not.
+    fn contradictions(&self, problems: &mut Vec<String>) {
+        let shared = matches!(self.engine.journal, JournalUrl::Nats(_));
+        if shared && self.engine.archive == ArchiveUrl::Sqlite {
+            problems.push("archive.url = \"sqlite:\": a journal that processes share (nats://) needs an archive that they share: expected postgres://… (DATABASE_URL)".to_owned());
+        }
+        if self.engine.journal_replicas.is_multiple_of(2) {
+            let replicas = self.engine.journal_replicas;
+            problems.push(format!(
+                "journal.replicas = {replicas}: expected 1, 3 or 5, a number with a majority"
+            ));
+        }
+        if self.profile != Profile::Production {
+            return;
+        }
+        if self.auth.jwks.is_none() {
+            problems.push("auth.jwks is empty, which is the development key: production expects a file or a URL with the public keys of your identity provider".to_owned());
+        }
+        if self.gateway.cors_origins.iter().any(|origin| origin == "*") {
+            problems.push(
+                "gateway.cors_origins = \"*\": production expects the origins by name".to_owned(),
+            );
+        }
+        if shared && self.engine.journal_replicas < 3 {
+            problems.push("journal.replicas = 1: production expects 3 copies, so that an acknowledged event survives a machine".to_owned());
+        }
+    }
+
+    /// Whether several processes can work on the same journal.
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.engine.journal, JournalUrl::Nats(_))
+    }
+}
+
+/// Takes values out of the settings. The table's test proves that each key exists with its kind, so a
+/// default stands in for what cannot be.
+struct Getter<'a>(&'a Settings);
+
+impl Getter<'_> {
+    fn value(&self, key: &'static str) -> Option<&Value> {
+        self.0.get(key).map(|(value, _)| value)
+    }
+
+    fn text(&self, key: &'static str) -> String {
+        match self.value(key) {
+            Some(Value::Text(text)) => text.clone(),
+            _ => String::new(),
+        }
+    }
+
+    fn optional(&self, key: &'static str) -> Option<String> {
+        Some(self.text(key)).filter(|text| !text.is_empty())
+    }
+
+    fn url<T: FromStr<Err = UrlError>>(
+        &self,
+        key: &'static str,
+        problems: &mut Vec<String>,
+    ) -> Option<T> {
+        let parsed = self.text(key).parse();
+        parsed
+            .map_err(|error| problems.push(format!("{}: {key}: {error}", self.0.origin(key))))
+            .ok()
+    }
+
+    fn path(&self, key: &'static str) -> PathBuf {
+        match self.value(key) {
+            Some(Value::Path(path)) => path.clone(),
+            _ => PathBuf::new(),
+        }
+    }
+
+    fn address(&self, key: &'static str) -> Option<SocketAddr> {
+        match self.value(key) {
+            Some(Value::Address(address)) => *address,
+            _ => None,
+        }
+    }
+
+    fn count(&self, key: &'static str) -> u64 {
+        match self.value(key) {
+            Some(Value::Count(count)) => *count,
+            _ => 0,
+        }
+    }
+
+    fn size(&self, key: &'static str) -> usize {
+        usize::try_from(self.count(key)).unwrap_or(usize::MAX)
+    }
+
+    fn span(&self, key: &'static str) -> Duration {
+        match self.value(key) {
+            Some(Value::Span(span)) => *span,
+            _ => Duration::ZERO,
+        }
+    }
+
+    fn list(&self, key: &'static str) -> Vec<String> {
+        match self.value(key) {
+            Some(Value::List(list)) => list.clone(),
+            _ => Vec::new(),
+        }
+    }
+}

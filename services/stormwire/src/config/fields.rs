@@ -1,0 +1,198 @@
+//! The one table of fields. Reading, messages, `docs/configuration.md` and `stormwire.toml`'s checks are
+//! all made from it.
+
+use super::kind::Kind;
+use std::time::Duration;
+
+/// Which defaults apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// One machine, readable logs, a key made on the spot.
+    Development,
+    /// As production, with more to see.
+    Staging,
+    /// Nothing that is only good enough for trying out.
+    Production,
+}
+
+impl Profile {
+    /// All, in the order of [`Field::defaults`].
+    pub(crate) const ALL: [Self; 3] = [Self::Development, Self::Staging, Self::Production];
+
+    /// Its name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Staging => "staging",
+            Self::Production => "production",
+        }
+    }
+
+    /// The profile of that name.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|profile| profile.name() == text)
+    }
+}
+
+/// One field of the configuration.
+#[derive(Debug)]
+pub(crate) struct Field {
+    /// Its name in the file, sections divided by dots.
+    pub(crate) key: &'static str,
+    /// What it may hold.
+    pub(crate) kind: Kind,
+    /// Its text where nothing is set: development, staging, production.
+    pub(crate) defaults: [&'static str; 3],
+    /// Other variables that set it, each weaker than its own.
+    pub(crate) also: &'static [&'static str],
+    /// Whether its text may hold a password.
+    pub(crate) secret: bool,
+    /// What it does, for the document.
+    pub(crate) doc: &'static str,
+}
+
+impl Field {
+    /// Its variable in the environment.
+    pub(crate) fn variable(&self) -> String {
+        format!("STORMWIRE_{}", self.key.replace('.', "_").to_uppercase())
+    }
+
+    /// Its flag, where the command line has one.
+    pub(crate) fn flag(&self) -> String {
+        self.key.replace(['.', '_'], "-")
+    }
+
+    /// Its text where nothing is set.
+    pub(crate) const fn default_in(&self, profile: Profile) -> &'static str {
+        self.defaults[profile as usize]
+    }
+
+    /// What a common variable's text means for this field: `PORT` is a port alone, for all addresses.
+    pub(crate) fn adapt(&self, variable: &str, text: &str) -> String {
+        if variable == "PORT" { format!("0.0.0.0:{text}") } else { text.to_owned() }
+    }
+}
+
+const fn field(key: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Field {
+    Field { key, kind, defaults: [default; 3], also: &[], secret: false, doc }
+}
+
+impl Field {
+    const fn per_profile(mut self, defaults: [&'static str; 3]) -> Self {
+        self.defaults = defaults;
+        self
+    }
+
+    const fn also(mut self, names: &'static [&'static str]) -> Self {
+        self.also = names;
+        self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+}
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Count { min, max }
+}
+
+const fn size(min: u64, max: u64) -> Kind {
+    Kind::Size { min, max }
+}
+
+const fn span(min_ms: u64, max_ms: u64) -> Kind {
+    Kind::Span { min: Duration::from_millis(min_ms), max: Duration::from_millis(max_ms) }
+}
+
+const fn url(schemes: &'static [&'static str], optional: bool) -> Kind {
+    Kind::Url { schemes, optional }
+}
+
+const TEXT: Kind = Kind::Text { optional: false };
+const OPTIONAL: Kind = Kind::Text { optional: true };
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const MINUTE: u64 = 60_000;
+const HOUR: u64 = 60 * MINUTE;
+
+/// Every field, in the order of the document.
+pub(crate) const FIELDS: &[Field] = &[
+    field("profile", Kind::Choice(&["development", "staging", "production"]), "development",
+        "Which defaults apply. Production refuses what is only good enough for trying out: the development key, a journal that is not replicated when it is shared, every origin in CORS."),
+    field("name", OPTIONAL, "",
+        "The name of this process among its peers, the same at every start. Empty: the host's name and the port."),
+    field("listen", Kind::Address { optional: false }, "127.0.0.1:8080",
+        "Where clients connect: WebSocket and REST. `PORT` alone means that port on all addresses.")
+        .per_profile(["127.0.0.1:8080", "0.0.0.0:8080", "0.0.0.0:8080"]).also(&["PORT"]),
+    field("management_listen", Kind::Address { optional: true }, "",
+        "Where probes and metrics are served as well, out of reach of clients. Empty: nowhere for a gateway; `stormwire messages` takes 127.0.0.1:9090.")
+        .per_profile(["", "0.0.0.0:9090", "0.0.0.0:9090"]),
+    field("data_dir", Kind::Path, "stormwire-data",
+        "The folder of the embedded engine and of the development key. One process at a time."),
+    field("partitions", count(1, 64), "16",
+        "How many partitions the cluster has. The same in every process, fixed for the cluster's life."),
+    field("shutdown_spread", span(0, HOUR), "5s",
+        "Over how long the connections are told to move when the process is asked to end.")
+        .per_profile(["1s", "5s", "30s"]),
+
+    field("journal.url", url(&["sqlite:", "nats://", "tls://"], false), "sqlite:",
+        "The short durable log: `sqlite:` is a file in `data_dir`, `nats://host:4222,nats://other:4222` is JetStream.")
+        .also(&["NATS_URL"]).secret(),
+    field("journal.replicas", count(1, 5), "1",
+        "Copies of every JetStream stream: 1, 3 or 5. Production wants 3.")
+        .per_profile(["1", "1", "3"]),
+    field("journal.bytes_max", size(16 * MIB, 1024 * GIB), "1GiB",
+        "Bytes of one partition's log; from half of it on the worker trims what is persisted, at the bound publishes are refused.")
+        .per_profile(["256MiB", "1GiB", "1GiB"]),
+    field("archive.url", url(&["sqlite:", "postgres://", "postgresql://"], false), "sqlite:",
+        "The long store: `sqlite:` is a file in `data_dir`, `postgres://user:password@host/database` is Postgres.")
+        .also(&["DATABASE_URL"]).secret(),
+    field("archive.replica_url", url(&["postgres://", "postgresql://"], true), "",
+        "A replica of the archive for reads. Empty: reads go to the primary.").secret(),
+    field("archive.connections", count(2, 500), "20",
+        "Most connections to the archive from this process."),
+    field("limits.url", url(&["local:", "redis://", "rediss://"], false), "local:",
+        "Who counts limits: `local:` this process alone, `redis://host:6379` all gateways together.")
+        .also(&["REDIS_URL"]).secret(),
+    field("limits.rest_requests_per_minute", count(1, 1_000_000_000), "1000",
+        "REST requests of one user in a minute."),
+    field("limits.rest_requests_per_minute_ip", count(1, 1_000_000_000), "10000",
+        "REST requests of one address (IPv6: its /64) in a minute."),
+    field("limits.events_per_second", count(1, 1_000_000_000), "1000",
+        "Events that one user publishes over WebSocket in a second, unless the token says otherwise."),
+    field("limits.connections_per_ip", count(1, 1_000_000), "20000",
+        "WebSocket connections of one address (IPv6: its /64) to one gateway."),
+
+    field("auth.jwks", OPTIONAL, "",
+        "The public keys that sign tokens: a file or an https:// URL of a JWKS. Empty: the development key in `data_dir`, refused in production."),
+    field("auth.issuer", TEXT, "stormwire", "What a token's `iss` must say."),
+    field("auth.audience", TEXT, "stormwire", "What a token's `aud` must hold."),
+
+    field("gateway.event_bytes_max", size(1, 128 * KIB), "64KiB", "Most bytes of one event's data."),
+    field("gateway.linger", span(0, 1000), "0ms",
+        "How long an idle partition waits for more events before it writes: up to 1ms halves the journal's work at moderate rates and adds 1 to 2 ms."),
+    field("gateway.connections_max", count(1, 1_000_000), "20000",
+        "WebSocket connections of this process; the next one is refused with 503."),
+    field("gateway.cors_origins", Kind::List, "",
+        "Origins of web pages that may call: `https://app.example`, or `*` for every one. Empty: none."),
+
+    field("messages.lease", span(1_000, 10 * MINUTE), "6s",
+        "How long a partition stays with a worker that is not heard of; also how long a take-over takes after a kill."),
+    field("messages.batch_events", count(1, 1_000_000), "10000", "Most events in one transaction."),
+    field("messages.recovery_window", span(MINUTE, 24 * HOUR), "10m",
+        "How long persisted frames stay in the journal for subscribers that come back."),
+
+    field("log.format", Kind::Choice(&["pretty", "json"]), "json", "How log lines are written.")
+        .per_profile(["pretty", "json", "json"]),
+    field("log.level", TEXT, "info",
+        "What is logged: a level, or directives such as `warn,stormwire_gateway=debug`.")
+        .per_profile(["info", "info", "warn"]).also(&["RUST_LOG"]),
+    field("telemetry.otlp_endpoint", url(&["http://", "https://"], true), "",
+        "Where traces are sent by OTLP over gRPC, as in http://collector:4317. Empty: nowhere.")
+        .also(&["OTEL_EXPORTER_OTLP_ENDPOINT"]),
+    field("telemetry.trace_ratio", count(0, 1000), "10",
+        "How many of 1,000 traces that begin here are sent.").per_profile(["1000", "100", "10"]),
+];

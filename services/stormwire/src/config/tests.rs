@@ -1,0 +1,115 @@
+//! The layers, the refusals, and that the document is the table's.
+
+use super::kind::Value;
+use super::*;
+
+fn sources(file: &str, environment: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Sources {
+    Sources {
+        file: (!file.is_empty()).then(|| ("stormwire.toml".to_owned(), file.to_owned())),
+        environment: environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        flags: flags.iter().map(|(k, v)| (*k, (*v).to_owned())).collect(),
+    }
+}
+
+fn problems(sources: &Sources) -> String {
+    Config::read(sources).unwrap_err().to_string()
+}
+
+#[test]
+fn every_default_is_a_value_of_its_field_in_every_profile() {
+    for field in FIELDS {
+        for profile in Profile::ALL {
+            let default = field.default_in(profile);
+            assert!(field.kind.parse(default).is_some(), "{}: {default:?}", field.key);
+        }
+        assert!(field.doc.ends_with('.'), "{} is documented in sentences", field.key);
+    }
+    let config = Config::read(&Sources::default()).unwrap();
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert!(!config.is_cluster());
+}
+
+#[test]
+fn later_layers_win_and_a_fields_own_variable_beats_the_common_one() {
+    let file = "listen = \"1.1.1.1:1\"\n[gateway]\nlinger = \"1ms\"\ncors_origins = [\"https://a\", \"https://b\"]";
+    let config = Config::read(&sources(file, &[], &[])).unwrap();
+    assert_eq!(config.listen.to_string(), "1.1.1.1:1");
+    assert_eq!(config.gateway.linger, Duration::from_millis(1));
+    assert_eq!(config.gateway.cors_origins, ["https://a", "https://b"]);
+    let environment = [("PORT", "2"), ("DATABASE_URL", "postgres://h/d"), ("PATH", "/bin")];
+    let config = Config::read(&sources(file, &environment, &[])).unwrap();
+    assert_eq!(config.listen.to_string(), "0.0.0.0:2");
+    assert_eq!(config.engine.archive, ArchiveUrl::Postgres("postgres://h/d".to_owned()));
+    let environment = [("PORT", "2"), ("STORMWIRE_LISTEN", "3.3.3.3:3")];
+    let config = Config::read(&sources(file, &environment, &[])).unwrap();
+    assert_eq!(config.listen.to_string(), "3.3.3.3:3");
+    let config = Config::read(&sources(file, &environment, &[("listen", "4.4.4.4:4")])).unwrap();
+    assert_eq!(config.listen.to_string(), "4.4.4.4:4");
+}
+
+#[test]
+fn what_is_unknown_or_bad_is_named_with_its_value_and_what_was_expected() {
+    let text = problems(&sources("[gateway]\nlingr = \"1ms\"\n[journl]\nurl = \"x\"", &[], &[]));
+    assert!(text.contains("unknown field gateway.lingr; did you mean gateway.linger?"), "{text}");
+    assert!(text.contains("unknown field journl"), "{text}");
+    let text = problems(&sources("partitions = 65\n[gateway]\nlinger = 5", &[], &[]));
+    assert!(
+        text.contains("stormwire.toml: partitions = \"65\": expected a whole number from 1 to 64"),
+        "{text}"
+    );
+    assert!(text.contains("gateway.linger = \"5\": expected a time from 0s to 1s"), "{text}");
+    let text = problems(&sources("", &[("STORMWIRE_LISTN", "x")], &[]));
+    assert!(text.contains("did you mean STORMWIRE_LISTEN?"), "{text}");
+    let text = problems(&sources("", &[("STORMWIRE_LISTEN", "8080")], &[]));
+    assert!(text.contains("STORMWIRE_LISTEN: listen = \"8080\": expected an address"), "{text}");
+    let text = problems(&sources("", &[("NATS_URL", "http://secret@h")], &[]));
+    assert!(text.contains("NATS_URL: journal.url") && !text.contains("secret"), "{text}");
+    let text = problems(&sources("listen = ", &[], &[]));
+    assert!(text.contains("stormwire.toml: not TOML"), "{text}");
+    for fine in ["STORMWIRE_TOKEN", "STORMWIRE_URLS", "STORMWIRE_TEST_REQUIRE"] {
+        Config::read(&sources("", &[(fine, "x")], &[])).unwrap();
+    }
+}
+
+#[test]
+fn production_refuses_what_is_only_good_enough_for_trying_out() {
+    let text = problems(&sources(
+        "profile = \"production\"\n[gateway]\ncors_origins = [\"*\"]",
+        &[("NATS_URL", "nats://a:4222"), ("STORMWIRE_JOURNAL_REPLICAS", "1")],
+        &[],
+    ));
+    for due in ["auth.jwks is empty", "cors_origins = \"*\"", "journal.replicas = 1", "archive.url"]
+    {
+        assert!(text.contains(due), "{due} in {text}");
+    }
+    let fine = "profile = \"production\"\n[auth]\njwks = \"/etc/keys.json\"";
+    let config = Config::read(&sources(fine, &[], &[])).unwrap();
+    assert_eq!((config.profile, config.log.pretty), (Profile::Production, false));
+    assert!(problems(&sources("[journal]\nreplicas = 2", &[], &[])).contains("expected 1, 3 or 5"));
+}
+
+#[test]
+fn the_config_reads_every_field_of_the_table() {
+    let source = include_str!("../config.rs");
+    for field in FIELDS.iter().filter(|field| field.key != "profile") {
+        assert!(source.contains(&format!("\"{}\"", field.key)), "{} is not read", field.key);
+    }
+}
+
+#[test]
+fn the_document_is_the_one_made_from_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let written = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        written == markdown(),
+        "docs/configuration.md is out of date: cargo run -p stormwire -- config --markdown > docs/configuration.md"
+    );
+}
+
+#[test]
+fn settings_remember_where_they_were_set() {
+    let settings = Settings::read(&sources("partitions = 4", &[], &[])).unwrap();
+    assert_eq!(settings.get("partitions").map(|(value, _)| value), Some(&Value::Count(4)));
+    assert_eq!(settings.origin("partitions"), "stormwire.toml");
+    assert_eq!(settings.origin("listen"), "default");
+}

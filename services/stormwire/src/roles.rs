@@ -1,0 +1,199 @@
+//! Puts servers together: engines behind ports, services on ports, listeners, signals, drain.
+
+mod management;
+mod start;
+
+use crate::config::{Config, show_span};
+use crate::connect::{self, DEVELOPER};
+use crate::failure::Failure;
+use crate::output;
+use start::{Process, address, bind, data_dir, gateway_name};
+use std::sync::Arc;
+use std::time::Duration;
+use stormwire_core::{Clock, SystemClock};
+use stormwire_engine::{Engines, Ports};
+use stormwire_gateway::{Gateway, GatewayConfig, GatewayPorts};
+use stormwire_identity::{DevelopmentKey, TokenRequest};
+use stormwire_limits::{Limits, LimitsConfig, Rule};
+use stormwire_messages::{MessagesConfig, Worker};
+use stormwire_telemetry::{CancellationToken, Tasks};
+use stormwire_tokens::{KeySource, Verifier, VerifierConfig};
+use stormwire_web::WebConfig;
+
+/// How long the token is valid that the embedded server prints.
+const TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Longest wait for a service to end after its drain.
+const END_WITHIN: Duration = Duration::from_secs(15);
+
+/// Everything in one process.
+pub(crate) async fn embedded(config: &Config) -> Result<(), Failure> {
+    if config.is_cluster() {
+        return Err(Failure::usage(
+            "journal.url (NATS_URL) names a shared journal, and the embedded server works alone: start `stormwire gateway` and `stormwire messages`, or unset it",
+        ));
+    }
+    let process = Process::start(config, "stormwire")?;
+    let listener = bind("listen", config.listen).await?;
+    data_dir(config)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut engines = Engines::new(config.engine.clone(), Arc::clone(&clock));
+    let ports = engines.ports().await.map_err(Failure::unavailable)?;
+    let key = development_key(config)?;
+    let gateway = new_gateway(config, ports.clone(), key.as_ref(), &process.tasks, &clock).await?;
+    management::serve_if_set(config, &process.tasks, gateway.management_routes()).await?;
+    let stop_worker = CancellationToken::new();
+    let worker = Worker::new(ports.journal, ports.archive, messages_config(config), clock);
+    let worker = tokio::spawn(worker.run(stop_worker.clone()));
+    greet(&address(&listener)?, key.as_ref())?;
+    let served = gateway.serve(listener, process.tasks.token()).await;
+    // The last events are in the journal: the worker goes last, and stores what it has read.
+    stop_worker.cancel();
+    let _ = tokio::time::timeout(END_WITHIN, worker).await;
+    drop(gateway);
+    engines.close().await;
+    process.end().await;
+    served.map_err(|error| Failure::failed(format!("the listener failed: {error}")))
+}
+
+/// A gateway of a cluster.
+pub(crate) async fn gateway(config: &Config) -> Result<(), Failure> {
+    needs_cluster(config, "gateway")?;
+    let process = Process::start(config, "gateway")?;
+    let listener = bind("listen", config.listen).await?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut engines = Engines::new(config.engine.clone(), Arc::clone(&clock));
+    let ports = engines.ports().await.map_err(Failure::unavailable)?;
+    let key = development_key(config)?;
+    let gateway = new_gateway(config, ports, key.as_ref(), &process.tasks, &clock).await?;
+    management::serve_if_set(config, &process.tasks, gateway.management_routes()).await?;
+    output::line(format!("stormwire gateway listens on http://{}", address(&listener)?))?;
+    let served = gateway.serve(listener, process.tasks.token()).await;
+    engines.close().await;
+    process.end().await;
+    served.map_err(|error| Failure::failed(format!("the listener failed: {error}")))
+}
+
+/// A worker of a cluster.
+pub(crate) async fn messages(config: &Config) -> Result<(), Failure> {
+    needs_cluster(config, "messages")?;
+    let process = Process::start(config, "messages")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut engines = Engines::new(config.engine.clone(), Arc::clone(&clock));
+    let journal = engines.journal().await.map_err(Failure::unavailable)?;
+    let archive = engines.archive().await.map_err(Failure::unavailable)?;
+    let routes = management::worker_routes(
+        Arc::clone(&journal),
+        Arc::clone(&archive),
+        process.tasks.token(),
+    );
+    let listen = config.management_listen.unwrap_or(management::WORKER_LISTEN);
+    let management = management::serve(listen, &process.tasks, routes).await?;
+    output::line(format!("stormwire messages serves probes and metrics on http://{management}"))?;
+    let worker = Worker::new(journal, archive, messages_config(config), clock);
+    worker.run(process.tasks.token()).await;
+    engines.close().await;
+    process.end().await;
+    Ok(())
+}
+
+fn needs_cluster(config: &Config, role: &str) -> Result<(), Failure> {
+    if config.is_cluster() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "stormwire {role} needs a journal that processes share: expected journal.url = \"nats://…\" (NATS_URL) and archive.url = \"postgres://…\" (DATABASE_URL); for one process with nothing else installed run `stormwire` alone"
+    )))
+}
+
+/// The key that signs and verifies where no identity provider is named.
+fn development_key(config: &Config) -> Result<Option<DevelopmentKey>, Failure> {
+    if config.auth.jwks.is_some() {
+        return Ok(None);
+    }
+    DevelopmentKey::load_or_create(&config.data_dir).map(Some).map_err(Failure::failed)
+}
+
+async fn new_gateway(
+    config: &Config,
+    ports: Ports,
+    key: Option<&DevelopmentKey>,
+    tasks: &Tasks,
+    clock: &Arc<dyn Clock>,
+) -> Result<Gateway, Failure> {
+    let keys = match (key, config.auth.jwks.as_deref()) {
+        (_, Some(url)) if url.starts_with("http://") || url.starts_with("https://") => {
+            KeySource::Url(url.to_owned())
+        }
+        (_, Some(path)) => KeySource::File(path.into()),
+        (Some(key), None) => KeySource::Inline(key.jwks()),
+        (None, None) => KeySource::Inline("{\"keys\":[]}".to_owned()),
+    };
+    let verifier = VerifierConfig {
+        issuers: vec![config.auth.issuer.clone()],
+        audiences: vec![config.auth.audience.clone()],
+        ..VerifierConfig::new(keys)
+    };
+    let verifier = Verifier::start(verifier, Arc::clone(clock), tasks).await;
+    let verifier = verifier.map_err(|error| Failure::usage(format!("auth.jwks: {error}")))?;
+    let limits = Limits::new(ports.limiter, limits_config(config));
+    let ports = GatewayPorts {
+        journal: ports.journal,
+        peers: ports.peers,
+        archive: ports.archive,
+        limits: Arc::new(limits),
+        verifier: Arc::new(verifier),
+        clock: Arc::clone(clock),
+    };
+    Ok(Gateway::new(gateway_config(config), ports))
+}
+
+fn gateway_config(config: &Config) -> GatewayConfig {
+    GatewayConfig {
+        name: gateway_name(config),
+        partitions: config.partitions,
+        event_bytes_max: config.gateway.event_bytes_max,
+        connections_max: config.gateway.connections_max,
+        linger: config.gateway.linger,
+        drain_spread: config.shutdown_spread,
+        web: WebConfig {
+            cors_origins: config.gateway.cors_origins.clone(),
+            ..WebConfig::default()
+        },
+        ..GatewayConfig::default()
+    }
+}
+
+fn limits_config(config: &Config) -> LimitsConfig {
+    let values = &config.limits;
+    let rule = |limit, seconds| Some(Rule { limit, window: Duration::from_secs(seconds) });
+    LimitsConfig {
+        user_requests: rule(values.rest_requests_per_minute, 60),
+        ip_requests: rule(values.rest_requests_per_minute_ip, 60),
+        user_events: rule(values.events_per_second, 1),
+        connections_per_ip: u32::try_from(values.connections_per_ip).unwrap_or(u32::MAX),
+        ..LimitsConfig::default()
+    }
+}
+
+fn messages_config(config: &Config) -> MessagesConfig {
+    MessagesConfig {
+        name: config.name.clone().unwrap_or_else(|| "messages".to_owned()),
+        partitions: config.partitions,
+        lease: config.messages.lease,
+        batch_events: config.messages.batch_events,
+        recovery_window: config.messages.recovery_window,
+        ..MessagesConfig::default()
+    }
+}
+
+/// The address first; then what is needed for a first try.
+fn greet(address: &str, key: Option<&DevelopmentKey>) -> Result<(), Failure> {
+    output::line(format!("stormwire listens on http://{address}"))?;
+    let Some(key) = key else { return Ok(()) };
+    let request = TokenRequest { ttl: TOKEN_TTL, ..TokenRequest::new(DEVELOPER).all_rights() };
+    let token = connect::sign(key, request)?;
+    output::line(format!(
+        "\nA token with all rights, valid for {}:\n\n  export STORMWIRE_TOKEN={token}\n\nA first event, and the channel's history:\n\n  curl http://{address}/v1/channels/room:lobby/events -H \"Authorization: Bearer $STORMWIRE_TOKEN\" \\\n    -H 'Content-Type: application/json' -d '{{\"type\":\"greeting\",\"data\":{{\"text\":\"hello\"}}}}'\n  curl http://{address}/v1/channels/room:lobby/events -H \"Authorization: Bearer $STORMWIRE_TOKEN\"\n",
+        show_span(TOKEN_TTL)
+    ))
+}
