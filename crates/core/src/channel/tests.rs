@@ -1,3 +1,5 @@
+//! Names, patterns and the pinned partition map.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! What the frame keeps, and what it refuses.
+
 use super::*;
 use bytes::Bytes;
 use stormwire_core::Channel;

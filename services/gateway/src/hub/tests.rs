@@ -1,3 +1,5 @@
+//! Live, parked, caught up: nothing missed, nothing doubled.
+
 use super::*;
 use axum::extract::ws::Message;
 use bytes::Bytes;
