@@ -4,7 +4,7 @@ use crate::config::MessagesConfig;
 use crate::partition::Work;
 use crate::share::{Share, share};
 use metrics::gauge;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use stormwire_archive::{Archive, ArchiveError, Lease};
 use stormwire_core::{Clock, Partition};
 use stormwire_journal::Journal;
 use stormwire_telemetry::metrics as names;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,7 @@ pub struct Worker {
     config: Arc<MessagesConfig>,
     clock: Arc<dyn Clock>,
     name: String,
+    owned: watch::Sender<BTreeSet<Partition>>,
 }
 
 /// A partition that is being persisted here.
@@ -53,13 +55,20 @@ impl Worker {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let name = format!("{}-{}", config.name, uuid::Uuid::new_v4().simple());
-        Self { journal, archive, config: Arc::new(config), clock, name }
+        let owned = watch::Sender::new(BTreeSet::new());
+        Self { journal, archive, config: Arc::new(config), clock, name, owned }
     }
 
     /// This worker's name in leases and logs.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The partitions that it persists now, for health reports. Empty once it has stopped.
+    #[must_use]
+    pub fn owned(&self) -> watch::Receiver<BTreeSet<Partition>> {
+        self.owned.subscribe()
     }
 
     /// Works until `shutdown`; then finishes the batches on their way and gives its leases back. A worker
@@ -80,11 +89,20 @@ impl Worker {
                 }
                 Some(ended) = holdings.tasks.join_next() => self.ended(&mut holdings, ended).await,
             }
-            gauge!(names::PERSIST_PARTITIONS_OWNED).set(holdings.held.len() as f64);
+            self.tell(holdings.held.keys().copied().collect());
         }
         self.stop(holdings).await;
-        gauge!(names::PERSIST_PARTITIONS_OWNED).set(0.0);
+        self.tell(BTreeSet::new());
         tracing::info!(worker = self.name, "worker stopped");
+    }
+
+    fn tell(&self, owned: BTreeSet<Partition>) {
+        gauge!(names::PERSIST_PARTITIONS_OWNED).set(owned.len() as f64);
+        self.owned.send_if_modified(|now| {
+            let is_new = *now != owned;
+            *now = owned;
+            is_new
+        });
     }
 
     /// Says that it lives, renews what it holds, and takes or gives towards its fair share.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_archive::{Archive, HistoryQuery};
@@ -15,6 +16,7 @@ use stormwire_testkit::nats::NatsServer;
 use stormwire_testkit::postgres::Postgres;
 use stormwire_testkit::{Folder, wait_until};
 use stormwire_wire::frame::{EventParts, EventsBuilder, FrameBuilder, FrameId};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +25,6 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 pub(crate) struct Engines {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) archive: Arc<dyn Archive>,
-    url: String,
     _keep: Box<dyn Any + Send + Sync>,
 }
 
@@ -42,8 +43,7 @@ pub(crate) async fn cluster() -> Option<Engines> {
     let journal = Arc::new(NatsJournal::connect(config).await.unwrap());
     let archive = PostgresArchive::connect(PostgresConfig::new(postgres.url())).await.unwrap();
     archive.migrate().await.unwrap();
-    let url = postgres.url();
-    Some(Engines { url, ..Engines::of(journal, Arc::new(archive), (nats, postgres)) })
+    Some(Engines::of(journal, Arc::new(archive), (nats, postgres)))
 }
 
 pub(crate) fn config(partitions: u16) -> MessagesConfig {
@@ -59,7 +59,7 @@ pub(crate) fn config(partitions: u16) -> MessagesConfig {
 
 /// A worker in a task of its own; dropped, it is killed.
 pub(crate) struct Running {
-    pub(crate) name: String,
+    pub(crate) owned: watch::Receiver<BTreeSet<Partition>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -68,9 +68,9 @@ impl Running {
     pub(crate) fn start(engines: &Engines, config: MessagesConfig) -> Self {
         let (journal, archive) = (Arc::clone(&engines.journal), Arc::clone(&engines.archive));
         let worker = Worker::new(journal, archive, config, Arc::new(SystemClock));
-        let (name, stop) = (worker.name().to_owned(), CancellationToken::new());
+        let (owned, stop) = (worker.owned(), CancellationToken::new());
         let task = tokio::spawn(worker.run(stop.clone()));
-        Self { name, stop, task }
+        Self { owned, stop, task }
     }
 
     pub(crate) async fn stop(mut self) {
@@ -108,12 +108,7 @@ impl Engines {
         archive: Arc<dyn Archive>,
         keep: impl Any + Send + Sync,
     ) -> Self {
-        Self { journal, archive, url: String::new(), _keep: Box::new(keep) }
-    }
-
-    /// The cluster's database, asked directly.
-    pub(crate) fn sql(&self) -> sqlx::PgPool {
-        sqlx::PgPool::connect_lazy(&self.url).unwrap()
+        Self { journal, archive, _keep: Box::new(keep) }
     }
 
     /// Appends frames `from` to `to` of 10 events.
