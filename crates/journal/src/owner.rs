@@ -173,6 +173,13 @@ impl Members {
         stands.then_some(claim)
     }
 
+    /// Whether a claim newer than `(epoch, seq)` was heard of, whether or not it stands.
+    #[must_use]
+    pub fn is_outdated(&self, partition: Partition, epoch: Epoch, seq: FrameSeq) -> bool {
+        let latest = self.claims.get(usize::from(partition.0)).and_then(Option::as_ref);
+        latest.is_some_and(|(latest, _)| (latest.epoch, latest.seq) > (epoch, seq))
+    }
+
     /// D1: who should own `partition`: the highest hash among the living. `None` if nobody stays.
     #[must_use]
     pub fn should_own(&self, partition: Partition, now: Duration) -> Option<&str> {

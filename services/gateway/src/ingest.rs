@@ -204,6 +204,3 @@ impl Ingest {
         &self.shared.cells[usize::from(partition.0)]
     }
 }
-
-#[cfg(test)]
-mod tests;

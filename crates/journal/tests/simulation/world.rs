@@ -408,15 +408,16 @@ impl World {
 
     /// After healing somebody owns the partition and everybody hears of it.
     fn look_after(&mut self) {
-        let owner = self.nodes.iter().position(|node| node.appender.owned().is_some());
-        match owner {
-            None => self.nodes[0].wants = true,
-            Some(at) => {
-                let claim = self.nodes[at].appender.owned().map_or(0, |(_, seq)| seq);
+        let claims = self.nodes.iter().map(|node| node.appender.owned().map_or(0, |(_, seq)| seq));
+        let newest = claims.enumerate().max_by_key(|(_, claim)| *claim);
+        let heard = self.nodes.iter().map(Node::newest_claim).max().unwrap_or(0);
+        match newest {
+            Some(owner @ (_, claim)) if claim > 0 && claim >= heard => {
                 for node in 0..self.nodes.len() {
-                    self.soon(Event::Rumour { node, owner: (at, claim) });
+                    self.soon(Event::Rumour { node, owner });
                 }
             }
+            _ => self.nodes[0].wants = true,
         }
         self.turn(0);
         self.at(self.now + 500, Event::Chaos);

@@ -32,6 +32,8 @@ pub(crate) struct Node {
     asked: Option<(usize, usize, Vec<Publish>)>,
     asks: usize,
     owner: Option<(usize, FrameSeq)>,
+    /// The newest claim that it has heard of.
+    newest: FrameSeq,
     pub(crate) wants: bool,
     pub(crate) skew_ms: i64,
     wake: u64,
@@ -59,10 +61,17 @@ impl Node {
             asked: None,
             asks: 0,
             owner: None,
+            newest: 0,
             wants: false,
             skew_ms: rng.random_range(-1000..1000),
             wake: u64::MAX,
         }
+    }
+}
+
+impl Node {
+    pub(crate) const fn newest_claim(&self) -> FrameSeq {
+        self.newest
     }
 }
 
@@ -233,7 +242,15 @@ impl World {
 
     pub(crate) fn hear(&mut self, at: usize, owner: (usize, FrameSeq)) {
         let node = &mut self.nodes[at];
-        if node.alive && node.owner.is_none_or(|known| known.1 < owner.1) {
+        if !node.alive || owner.1 < node.newest {
+            return;
+        }
+        node.newest = owner.1;
+        if node.appender.owned().is_some_and(|(_, mine)| mine < owner.1) {
+            // Another has claimed since: this one writes nothing more, and finds out when it tries.
+            node.appender.release();
+        }
+        if node.owner != Some(owner) {
             node.owner = Some(owner);
             self.give_up(at);
         }

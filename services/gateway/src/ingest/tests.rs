@@ -1,1 +1,0 @@
-//! Publishing on real engines.
