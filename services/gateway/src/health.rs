@@ -1,13 +1,14 @@
 //! How this process and what it stands on are doing.
 
 use crate::gateway::GatewayPorts;
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, Role};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -20,8 +21,12 @@ use utoipa_axum::routes;
 const PROBE_WITHIN: Duration = Duration::from_secs(2);
 /// Probes within so long share one answer: probing costs the dependencies next to nothing.
 const PROBED_FOR: Duration = Duration::from_secs(1);
+/// The same while the gateway is not ready: who waits for it is told soon.
+const PROBED_FOR_DOWN: Duration = Duration::from_millis(50);
 /// APPENDER B4: a gateway further off the journal's clock than this is not ready.
 const CLOCK_SKEW_MAX_MS: u64 = 2000;
+
+const DOWN: &str = "down";
 
 /// What is asked after.
 #[derive(Clone)]
@@ -35,6 +40,8 @@ struct Shared {
     ingest: Ingest,
     draining: CancellationToken,
     last: Mutex<Option<(Instant, Report)>>,
+    /// Every partition has had an owner since this process began.
+    settled: AtomicBool,
 }
 
 /// The state of each dependency: `ok`, or what is wrong.
@@ -47,7 +54,7 @@ pub(crate) struct Report {
     /// The program's version.
     version: &'static str,
     /// By name: `database` (the archive), `redis` (shared limits), `nats` (the journal), `tokens`
-    /// (signing keys), `partitions`, `clock`, `draining`. An embedded engine stands behind the same names.
+    /// (signing keys), `owners`, `partitions`, `clock`, `draining`. An embedded engine stands behind the same names.
     #[serde(flatten)]
     checks: BTreeMap<&'static str, String>,
 }
@@ -56,13 +63,22 @@ impl Health {
     pub(crate) fn new(ports: &GatewayPorts, ingest: Ingest, draining: CancellationToken) -> Self {
         let (started, last) = (Instant::now(), Mutex::new(None));
         let ports = ports.clone();
-        Self { shared: Arc::new(Shared { started, ports, ingest, draining, last }) }
+        Self {
+            shared: Arc::new(Shared {
+                started,
+                ports,
+                ingest,
+                draining,
+                last,
+                settled: AtomicBool::new(false),
+            }),
+        }
     }
 
     async fn report(&self) -> Report {
         let mut last = self.shared.last.lock().await;
         if let Some((at, report)) = &*last
-            && at.elapsed() < PROBED_FOR
+            && at.elapsed() < (if report.status == DOWN { PROBED_FOR_DOWN } else { PROBED_FOR })
         {
             return report.clone();
         }
@@ -102,6 +118,7 @@ impl Shared {
         if self.draining.is_cancelled() {
             vital("draining", Some("this process is going away".to_owned()));
         }
+        vital("owners", self.ownerless());
         let stopped = self.stopped_partitions();
         degraded |= stopped.is_some();
         checks.insert("partitions", stopped.unwrap_or_else(|| "ok".to_owned()));
@@ -122,6 +139,21 @@ impl Shared {
             status.iter().filter_map(|p| p.clock_skew_ms).max_by_key(|ms| ms.unsigned_abs())?;
         (worst.unsigned_abs() > CLOCK_SKEW_MAX_MS)
             .then(|| format!("this machine's clock is {worst} ms off the journal's"))
+    }
+
+    /// Until every partition has been seen with an owner once, publishes would wait. Later a partition may
+    /// change hands without a word here.
+    fn ownerless(&self) -> Option<String> {
+        if self.settled.load(Ordering::Relaxed) {
+            return None;
+        }
+        let status = self.ingest.status();
+        let missing = status.iter().filter(|p| p.owner.is_none() && p.role != Role::Owner).count();
+        if missing == 0 {
+            self.settled.store(true, Ordering::Relaxed);
+            return None;
+        }
+        Some(format!("{missing} of {} partitions have no owner yet", status.len()))
     }
 
     fn stopped_partitions(&self) -> Option<String> {
@@ -188,7 +220,7 @@ async fn healthz() -> &'static str {
 )]
 async fn readyz(State(health): State<Health>) -> Response {
     let report = health.report().await;
-    let ready = report.status != "down";
+    let ready = report.status != DOWN;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(report)).into_response()
 }

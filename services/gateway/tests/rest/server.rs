@@ -7,8 +7,8 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_archive::{Archive as _, Batch};
-use stormwire_core::{Clock, PartitionCount, Pattern, SystemClock};
+use stormwire_archive::Batch;
+use stormwire_core::{Clock, PartitionCount, Pattern, SystemClock, Timestamp};
 use stormwire_embedded::{Embedded, EmbeddedConfig};
 use stormwire_gateway::{Gateway, GatewayConfig, GatewayPorts};
 use stormwire_identity::{DevelopmentKey, TokenRequest};
@@ -75,7 +75,16 @@ impl Server {
         };
         let gateway = Gateway::new(config, ports);
         let (routes, management) = (gateway.routes(), gateway.management_routes());
-        Self { routes, management, engine, key, dir, _gateway: gateway, _tasks: tasks }
+        let server =
+            Self { routes, management, engine, key, dir, _gateway: gateway, _tasks: tasks };
+        tokio::time::timeout(PATIENCE, server.ready()).await.expect("the gateway becomes ready");
+        server
+    }
+
+    async fn ready(&self) {
+        while self.get("/readyz").await.status != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// A token with every right and no limits.
@@ -85,6 +94,19 @@ impl Server {
 
     pub(crate) fn sign(&self, request: TokenRequest) -> String {
         self.key.sign(request, &SystemClock).unwrap()
+    }
+
+    /// A token with every right that ended yesterday.
+    pub(crate) fn old_token(&self) -> String {
+        struct Yesterday;
+        impl Clock for Yesterday {
+            fn now(&self) -> Timestamp {
+                Timestamp(SystemClock.now().0 - 86_400_000)
+            }
+        }
+        let ttl = Duration::from_secs(60);
+        let request = TokenRequest { ttl, ..TokenRequest::new("bob").all_rights() };
+        self.key.sign(request, &Yesterday).unwrap()
     }
 
     /// A token for some patterns only, with the server's own limits.
