@@ -15,6 +15,9 @@ pub(crate) const STREAM_NOT_FOUND: u32 = 10059;
 pub(crate) const STREAM_DIFFERS: u32 = 10058;
 /// "no message found".
 pub(crate) const MESSAGE_NOT_FOUND: u32 = 10037;
+/// "insufficient storage resources available".
+pub(crate) const NO_ROOM: u32 = 10047;
+
 /// An error that JetStream answered.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, thiserror::Error)]
 #[error("{description} ({err_code})")]

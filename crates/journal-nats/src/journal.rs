@@ -1,6 +1,6 @@
 //! [`NatsJournal`]: the journal's port, put together from its parts.
 
-use crate::api::{Api, Refusal, STREAM_DIFFERS, STREAM_NOT_FOUND};
+use crate::api::{Api, NO_ROOM, Refusal, STREAM_DIFFERS, STREAM_NOT_FOUND};
 use crate::append::Appends;
 use crate::backlog::Backlog;
 use crate::caller::{CallError, Caller};
@@ -161,6 +161,11 @@ impl NatsJournal {
             Err(Refusal { err_code: STREAM_DIFFERS, .. }) => {
                 Ok(self.info(partition, epoch).await??)
             }
+            Err(refusal) if refusal.err_code == NO_ROOM => Err(JournalError::Unavailable(format!(
+                "{refusal}: a stream reserves {} bytes on each of its servers; \
+                     lower that, or raise the servers' max_file_store",
+                self.config.max_bytes
+            ))),
             made => Ok(made?),
         }
     }

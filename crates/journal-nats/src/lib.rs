@@ -10,9 +10,9 @@
 //! Appends, reads, tails, requests between gateways and heartbeats have a connection each, so that none
 //! waits behind another's bytes.
 //!
-//! Where NATS has permissions, a gateway must be able to publish to `storm.>` and `$JS.API.>` and to
-//! subscribe to `storm.>`, `_INBOX.>` and `$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.*`; a worker publishes to
-//! `$JS.API.>` and subscribes to `_INBOX.>`.
+//! Where NATS has permissions, a gateway must be able to publish to `storm.>`, `$JS.API.>` and `_INBOX.>`
+//! and to subscribe to `storm.>`, `_INBOX.>` and `$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.*`; a worker
+//! publishes to `$JS.API.>` and `_INBOX.>` and subscribes to `storm.live.>` and the last two.
 
 mod api;
 mod append;

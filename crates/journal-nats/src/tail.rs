@@ -20,8 +20,9 @@ use stormwire_telemetry::metrics as metric_names;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-/// Bytes of frames that wait for a tail's reader.
-const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of frames that wait for a tail's reader, for each partition of the tail: a second and more of
+/// 500,000 events a second over 16 partitions.
+const QUEUE_BYTES_PER_PARTITION: usize = 8 << 20;
 /// What a frame costs in the queue besides its bytes.
 const FRAME_OVERHEAD_BYTES: usize = 128;
 /// Longest wait for the server to have read the subscriptions.
@@ -48,7 +49,7 @@ pub(crate) async fn tail(caller: &Caller, partitions: &[Partition]) -> Result<Ta
         .await
         .map_err(|_| JournalError::Unavailable("tail: NATS does not answer in time".to_owned()))?
         .map_err(|error| JournalError::Unavailable(format!("tail: {error}")))?;
-    let queue = Arc::new(Queue::default());
+    let queue = Arc::new(Queue::new(partitions.len() * QUEUE_BYTES_PER_PARTITION));
     let ours = partitions.iter().copied().collect();
     let pump = tokio::spawn(pump(link, frames, leaders, ours, Arc::clone(&queue))).abort_handle();
     let reader = Reader { queue, pump };
@@ -113,8 +114,8 @@ impl Drop for Reader {
 }
 
 /// Events between the task that receives and the one that reads.
-#[derive(Default)]
 struct Queue {
+    bytes_max: usize,
     waiting: Mutex<Waiting>,
     more: Notify,
 }
@@ -126,10 +127,14 @@ struct Waiting {
 }
 
 impl Queue {
+    fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, waiting: Mutex::default(), more: Notify::new() }
+    }
+
     fn push(&self, event: TailEvent) {
         let mut waiting = self.waiting.lock();
         let cost = cost(&event);
-        let event = if waiting.bytes + cost > QUEUE_BYTES_MAX {
+        let event = if waiting.bytes + cost > self.bytes_max {
             counter!(metric_names::JOURNAL_TAIL_DROPPED).increment(1);
             TailEvent::Check
         } else {
@@ -184,8 +189,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_stalled_reader_is_told_to_check_and_takes_bounded_memory() {
-        let queue = Queue::default();
-        let half = QUEUE_BYTES_MAX / 2 - FRAME_OVERHEAD_BYTES;
+        let queue = Queue::new(1000);
+        let half = 500 - FRAME_OVERHEAD_BYTES;
         queue.push(frame(1, half));
         queue.push(frame(2, half));
         queue.push(frame(3, 1));

@@ -51,6 +51,14 @@ async fn copies_that_a_single_server_cannot_keep_are_refused_by_name() {
 }
 
 #[tokio::test]
+async fn space_that_the_server_does_not_have_is_refused_with_the_remedy() {
+    let Some(server) = NatsServer::start().await else { return };
+    let vast = NatsConfig { max_bytes: 1 << 50, ..config(vec![server.url()]) };
+    let error = NatsJournal::connect(vast).await.unwrap().open(P).await.unwrap_err().to_string();
+    assert!(error.contains("max_file_store") && error.contains("1125899906842624"), "{error}");
+}
+
+#[tokio::test]
 async fn the_highest_epoch_is_the_current_one() {
     let Some(server) = NatsServer::start().await else { return };
     let journal = journal(vec![server.url()]).await;
