@@ -125,6 +125,12 @@ impl Repeats {
             + history
     }
 
+    /// Bytes of what it says, without the room that is free for more.
+    fn live_bytes(&self) -> usize {
+        let history: usize = self.producers.iter().map(|p| p.ranges.heap_bytes()).sum();
+        self.len() * (size_of::<Producer>() + 2 * size_of::<u32>()) + history
+    }
+
     /// Where the producer stands, if it is known.
     #[must_use]
     pub fn find(&self, key: ProducerKey) -> Option<Slot> {
@@ -241,13 +247,13 @@ impl Repeats {
             |age: Duration| Timestamp(now.0 - i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
         self.forget_before(back(HORIZON));
         for age in [300, 120, 60, 30] {
-            if self.bytes() <= self.bytes_max {
+            if self.live_bytes() <= self.bytes_max {
                 return;
             }
             self.forget_before(back(Duration::from_secs(age)));
         }
         for keep in [128, 64, 32, 0] {
-            if self.bytes() <= self.bytes_max {
+            if self.live_bytes() <= self.bytes_max {
                 return;
             }
             self.producers.iter_mut().for_each(|producer| producer.ranges.shorten(keep));

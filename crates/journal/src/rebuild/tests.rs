@@ -1,1 +1,139 @@
 use super::*;
+use crate::port::JournalError;
+use crate::repeats::{Numbers, Verdict};
+use bytes::Bytes;
+use stormwire_core::{Channel, Partition};
+use stormwire_wire::frame::{EventParts, EventsBuilder, FrameBuilder, FrameId};
+
+fn now() -> Now {
+    Now { mono: Duration::from_secs(1), wall: Timestamp(2_000_000_000) }
+}
+
+/// Frame `seq` with one event, number `seq` of producer "p", written `age` seconds ago.
+fn frame(seq: FrameSeq, age: i64) -> StoredFrame {
+    let mut events = EventsBuilder::default();
+    events.push(&EventParts { data: b"1", ..Default::default() }).unwrap();
+    let mut builder = FrameBuilder::default();
+    let channel = Channel::parse("x:y").unwrap();
+    builder.push(&channel, "alice", "p", seq, None, &events.take());
+    let bytes = builder.finish(FrameId { appender: [1; 16], counter: seq });
+    let ts = Timestamp(now().wall.0 - age * 1000);
+    StoredFrame { partition: Partition(0), epoch: Epoch::FIRST, seq, ts, bytes }
+}
+
+fn tip(first: FrameSeq, last: FrameSeq) -> Tip {
+    Tip { epoch: Epoch::FIRST, first, last, bytes: 0, bytes_max: 0 }
+}
+
+/// Reads a log of these frames to its end; `holes` are not there.
+fn read(frames: &[StoredFrame], first: FrameSeq, holes: &[FrameSeq]) -> (Rebuild, usize) {
+    let mut rebuild = Rebuild::new(1 << 20);
+    let last = frames.last().map_or(0, |frame| frame.seq);
+    let there = |seq: FrameSeq| {
+        let found = frames.iter().find(|frame| frame.seq == seq && seq >= first);
+        found.filter(|_| !holes.contains(&seq)).cloned()
+    };
+    for ops in 1..1000 {
+        let result = match rebuild.op(now().mono) {
+            Err(_) => return (rebuild, ops),
+            Ok(Op::Open) => OpResult::Opened(Ok(tip(first, last))),
+            Ok(Op::Find { seq, .. }) => OpResult::Found(Ok(
+                there(seq).map_or(Found::Absent(tip(first, last)), Found::Frame)
+            )),
+            Ok(Op::Read { from, .. }) => {
+                let found = (from..=last).filter_map(there).take(10).collect();
+                OpResult::Read(Ok(found))
+            }
+            Ok(Op::Append { .. }) => panic!("reading writes nothing"),
+        };
+        rebuild.complete(now(), result);
+    }
+    panic!("it never ends")
+}
+
+fn judge(rebuild: &Rebuild, seq: u64, age: i64) -> Verdict {
+    let slot = rebuild.repeats.find(ProducerKey::of("alice", "p"));
+    let first_sent = Some(Timestamp(now().wall.0 - age * 1000));
+    rebuild.repeats.judge(slot, Numbers { seq, count: 1, first_sent })
+}
+
+#[test]
+fn a_log_from_its_beginning_covers_everything() {
+    let (empty, _) = read(&[], 1, &[]);
+    assert_eq!(empty.end(), Some(LogEnd { epoch: Epoch::FIRST, last: 0, written: None }));
+    assert_eq!(judge(&empty, 1, 100_000), Verdict::Append { skip: 0, first: None });
+    let frames: Vec<_> = (1..=30).map(|seq| frame(seq, 60)).collect();
+    let (rebuild, _) = read(&frames, 1, &[]);
+    let at = Offset::new(7, 0);
+    assert_eq!(judge(&rebuild, 7, 60), Verdict::Duplicate { first: at, last: at });
+    assert_eq!(rebuild.end().unwrap().written, Some(frames[29].ts));
+}
+
+#[test]
+fn b3_what_was_trimmed_is_not_covered() {
+    let frames: Vec<_> = (1..=30).map(|seq| frame(seq, 100 - seq as i64)).collect();
+    let (rebuild, _) = read(&frames, 20, &[]);
+    assert_eq!(rebuild.repeats.horizon(), frames[19].ts);
+    assert_eq!(judge(&rebuild, 31, 90), Verdict::Forgotten);
+    let (gone, _) = read(&frames, 31, &[]);
+    assert_eq!(gone.repeats.horizon(), now().wall);
+}
+
+#[test]
+fn only_frames_since_the_horizon_are_read() {
+    let frames: Vec<_> = (1..=400).map(|seq| frame(seq, (400 - seq as i64) * 10)).collect();
+    let (rebuild, ops) = read(&frames, 1, &[]);
+    assert!(ops < 30, "{ops} operations");
+    assert_eq!(rebuild.repeats.horizon(), Timestamp(now().wall.0 - 600_000));
+    let at = Offset::new(345, 0);
+    assert_eq!(judge(&rebuild, 345, 550), Verdict::Duplicate { first: at, last: at });
+    assert_eq!(judge(&rebuild, 339, 610), Verdict::Forgotten);
+}
+
+#[test]
+fn a_proved_hole_is_passed_over_and_a_lagging_reader_is_not_a_hole() {
+    let frames: Vec<_> = (1..=9).map(|seq| frame(seq, 60)).collect();
+    let (rebuild, _) = read(&frames, 1, &[4, 5]);
+    assert_eq!(rebuild.end().unwrap().last, 9);
+    assert_eq!(judge(&rebuild, 4, 60), Verdict::UnknownOutcome);
+    // Nothing read, "not there", and a tip above it: two answers that know differently much.
+    let mut lagging = Rebuild::new(1 << 20);
+    lagging.complete(now(), OpResult::Opened(Ok(tip(1, 3))));
+    lagging.complete(now(), OpResult::Read(Ok(Vec::new())));
+    lagging.complete(now(), OpResult::Found(Ok(Found::Absent(tip(1, 3)))));
+    assert_eq!(lagging.next, 1);
+    assert_eq!(lagging.end(), None);
+}
+
+#[test]
+fn d3_after_a_refused_claim_only_the_new_frames_are_read() {
+    let frames: Vec<_> = (1..=5).map(|seq| frame(seq, 60)).collect();
+    let (mut rebuild, _) = read(&frames, 1, &[]);
+    rebuild.refresh();
+    assert_eq!(rebuild.end(), None);
+    rebuild.complete(now(), OpResult::Opened(Ok(tip(1, 6))));
+    let read_on = Op::Read { epoch: Epoch::FIRST, from: 6 };
+    assert_eq!(rebuild.op(now().mono), Ok(read_on));
+    rebuild.complete(now(), OpResult::Read(Ok(vec![frame(6, 1)])));
+    assert_eq!(rebuild.end().unwrap().last, 6);
+}
+
+#[test]
+fn a_newer_version_stops_and_an_error_is_tried_again() {
+    let mut rebuild = Rebuild::new(1 << 20);
+    let away = || JournalError::Unavailable("away".to_owned());
+    rebuild.complete(now(), OpResult::Opened(Err(away())));
+    assert!(rebuild.problem.is_some());
+    assert_eq!(rebuild.op(now().mono), Err(Some(now().mono + RETRY)));
+    assert_eq!(rebuild.op(now().mono + RETRY), Ok(Op::Open));
+    let mut newer = frame(1, 1);
+    let mut bytes = newer.bytes.to_vec();
+    bytes[1] = 200;
+    newer.bytes = Bytes::from(bytes);
+    let (rebuild, _) = read(&[newer], 1, &[]);
+    assert_eq!(rebuild.end(), None);
+    assert!(rebuild.problem.unwrap().contains("200"));
+    // Rubbish was never acknowledged to anybody as events.
+    let rubbish = StoredFrame { bytes: Bytes::from_static(b"x"), ..frame(1, 1) };
+    assert_eq!(read(&[rubbish], 1, &[]).0.end().unwrap().last, 1);
+}
