@@ -121,7 +121,7 @@ fn batches(last: FrameSeq, events: usize, channels: usize) -> Outcome<Vec<Batch>
     let names = (0..channels).map(|i| Channel::parse(&format!("bench:channel-{i}")));
     let names = names.collect::<Result<Vec<_>, _>>()?;
     let data = format!("\"{}\"", "x".repeat(DATA_BYTES - 2));
-    let (mut seq, mut turn) = (last, last as usize * EVENTS_A_FRAME);
+    let (mut seq, mut turn) = (last, usize::try_from(last)? * EVENTS_A_FRAME);
     let now = SystemClock.now();
     let mut batches = Vec::new();
     for _ in 0..EVENTS_A_ROUND / events {

@@ -2,6 +2,8 @@
 
 use crate::config::PostgresConfig;
 use crate::error::{answered, is_answer, unavailable};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, Postgres};
 use sqlx::{ConnectOptions as _, Connection as _};
@@ -87,16 +89,20 @@ impl Server {
         }
     }
 
-    /// An operation that is tried once.
-    pub(crate) async fn once<T>(
-        &self,
+    /// An operation that is tried once. Boxed: waiting for a connection alone takes kilobytes.
+    pub(crate) fn once<'a, T: Send + 'a>(
+        &'a self,
         operation: &'static str,
-        work: impl Future<Output = Result<T, sqlx::Error>>,
-    ) -> Result<T, ArchiveError> {
-        match self.guard.call(operation, async { answer(work.await) }).await {
-            Ok(outcome) => outcome.map_err(|error| answered(&error)),
-            Err(error) => Err(unavailable(error)),
+        work: impl Future<Output = Result<T, sqlx::Error>> + Send + 'a,
+    ) -> BoxFuture<'a, Result<T, ArchiveError>> {
+        let work = async move { answer(work.await) }.boxed();
+        async move {
+            match self.guard.call(operation, work).await {
+                Ok(outcome) => outcome.map_err(|error| answered(&error)),
+                Err(error) => Err(unavailable(error)),
+            }
         }
+        .boxed()
     }
 }
 

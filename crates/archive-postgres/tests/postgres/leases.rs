@@ -31,7 +31,8 @@ async fn partitions_are_taken_once_each_and_no_more_than_wanted() {
 async fn a_lease_that_was_taken_over_is_not_renewed() {
     let Some(kit) = Kit::start().await else { return };
     let old = kit.lease("old").await;
-    assert_eq!(kit.archive.renew(std::slice::from_ref(&old), TTL).await.unwrap(), [old.clone()]);
+    let mine = std::slice::from_ref(&old);
+    assert_eq!(kit.archive.renew(mine, TTL).await.unwrap(), mine);
     kit.run("UPDATE leases SET expires_at = '-infinity'").await;
     let new = kit.lease("new").await;
     assert_eq!(

@@ -1,5 +1,7 @@
 //! Workers on real engines: the embedded one, and NATS with Postgres.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers may panic as its body may")]
+
 mod dead_letters;
 mod engines;
 mod faults;
