@@ -13,7 +13,7 @@ const BATCH_REQUESTS: usize = 256;
 /// One request alone.
 pub(crate) fn message(codec: Codec, one: &Request<'_>) -> Message {
     let mut batch = MessageBatch::new(codec);
-    request(codec, batch.next(), one);
+    request(codec, batch.slot(), one);
     finish(codec, batch)
 }
 
@@ -22,7 +22,7 @@ pub(crate) fn batch(codec: Codec, session: &mut Session, now: Instant) -> Option
     let mut batch = MessageBatch::new(codec);
     while batch.bytes() < BATCH_BYTES && batch.len() < BATCH_REQUESTS {
         let Some(next) = session.next_request(now) else { break };
-        request(codec, batch.next(), &next);
+        request(codec, batch.slot(), &next);
     }
     (!batch.is_empty()).then(|| finish(codec, batch))
 }

@@ -78,7 +78,9 @@ impl Caller {
     }
 }
 
-fn own_limits(limits: &TokenLimits) -> OwnLimits {
+/// The limits that a token carries, in the words of the limiter.
+#[must_use]
+pub fn own_limits(limits: &TokenLimits) -> OwnLimits {
     let TokenLimits { unlimited, requests_per_minute, events_per_second, bytes_per_second } =
         *limits;
     OwnLimits { unlimited, requests_per_minute, events_per_second, bytes_per_second }

@@ -35,7 +35,6 @@ impl Default for WebConfig {
 }
 
 /// Puts around `router` what every request needs. Call it last, once.
-#[must_use]
 pub fn finish(router: Router, config: &WebConfig) -> Router {
     let deadline = config.deadline;
     // From the inside out; the outermost layer is the one added last.

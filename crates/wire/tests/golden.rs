@@ -3,6 +3,7 @@
 //! `golden/protocol.jsonl` has every message in JSON (the first eight are the examples of the design);
 //! `golden/protocol.hex` the same in protobuf, line by line; `golden/frame.hex` frames of version 1.
 //! `UPDATE_GOLDEN=1` writes the two hex files anew.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 use bytes::{Bytes, BytesMut};
 use std::path::PathBuf;
@@ -58,8 +59,8 @@ fn read(text: &str) -> Message<'_> {
 fn write(codec: Codec, list: &Message<'_>) -> Bytes {
     let mut batch = MessageBatch::new(codec);
     match list {
-        Message::Client(list) => list.iter().for_each(|one| request(codec, batch.next(), one)),
-        Message::Server(list) => list.iter().for_each(|one| message(codec, batch.next(), one)),
+        Message::Client(list) => list.iter().for_each(|one| request(codec, batch.slot(), one)),
+        Message::Server(list) => list.iter().for_each(|one| message(codec, batch.slot(), one)),
     }
     batch.finish()
 }

@@ -103,7 +103,7 @@ impl MessageBatch {
     }
 
     /// Where the next message is to be appended by one of this module's functions.
-    pub fn next(&mut self) -> &mut BytesMut {
+    pub fn slot(&mut self) -> &mut BytesMut {
         if self.codec == Codec::Json {
             self.out.put_u8(if self.len == 0 { b'[' } else { b',' });
         }
@@ -113,7 +113,7 @@ impl MessageBatch {
 
     /// Appends an encoded message.
     pub fn push(&mut self, message: &[u8]) {
-        self.next().put_slice(message);
+        self.slot().put_slice(message);
     }
 
     /// The message: one alone is not made an array. The batch is empty afterwards.

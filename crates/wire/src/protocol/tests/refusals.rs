@@ -2,7 +2,7 @@
 
 use crate::frame::EventsBuilder;
 use crate::protocol::*;
-use stormwire_core::ErrorCode;
+use stormwire_core::ErrorCode::{self, InvalidField, TooLarge, UnknownOp};
 
 fn refused(text: &str) -> Rejected {
     let mut events = EventsBuilder::default();
@@ -43,131 +43,82 @@ fn what_is_not_json_ends_the_message() {
     assert!(refused(&deep).refusal.message.contains("deeper than 128"));
 }
 
+/// Members of a publish that has a channel and an id, the code, and a part of the message.
+const BAD_PUBLISHES: &[(&str, ErrorCode, &str)] = &[
+    (r#""events":[]"#, InvalidField, "at least one event"),
+    (r#""seq":1"#, InvalidField, "events: this field is required"),
+    (r#""events":{}"#, InvalidField, "an array of events is due, not {}"),
+    (r#""events":[7]"#, InvalidField, "events[0]: an event"),
+    (r#""events":[{"data":1},{"data":1,"key":""}]"#, InvalidField, "events[1].key: 1 to 255"),
+    (r#""events":[{"data":1,"id":"\ud800"}]"#, InvalidField, "whole characters"),
+    (r#""events":[{"data":1,"type":"a\u007fb"}]"#, InvalidField, "control"),
+    (r#""events":[{}]"#, InvalidField, "events[0].data: this field is required"),
+    (
+        r#""events":[{"data":"123456789012345678901"}]"#,
+        TooLarge,
+        "events[0].data has 23 bytes, at most 20",
+    ),
+    (r#""events":[{"data":1},{"data":1},{"data":1},{"data":1}]"#, TooLarge, "at most 3 events"),
+    (r#""seq":0,"events":[{"data":1}]"#, InvalidField, "seq: a whole number from 1"),
+    (r#""seq":1.5,"events":[{"data":1}]"#, InvalidField, "not 1.5"),
+    (r#""again":"no","events":[{"data":1}]"#, InvalidField, "again:"),
+    (r#""receipt":"now","events":[{"data":1}]"#, InvalidField, "\"journal\" or \"archive\""),
+];
+
+/// Whole operations, the code, and a part of the message.
+const BAD_OPERATIONS: &[(&str, ErrorCode, &str)] = &[
+    (r#"{"op":"dance","id":7}"#, UnknownOp, "\"dance\""),
+    (r#"{"id":7}"#, InvalidField, "op: this field is required"),
+    (r#"{"op":5,"id":7}"#, InvalidField, "a string is due, not 5"),
+    (
+        r#"{"op":"publish","id":7,"events":[{"data":1}]}"#,
+        InvalidField,
+        "channel: this field is required",
+    ),
+    (r#"{"op":"subscribe","id":7}"#, InvalidField, "channel: this field is required"),
+    (r#"{"op":"subscribe","id":7,"channel":"x:*"}"#, InvalidField, "wildcard"),
+    (r#"{"op":"subscribe","id":7,"channel":"a\nb:c"}"#, InvalidField, "'\\n'"),
+    (r#"{"op":"subscribe","id":7,"channels":[]}"#, InvalidField, "at least one"),
+    (
+        r#"{"op":"subscribe","id":7,"channels":["x:a"],"pattern":"x:*"}"#,
+        InvalidField,
+        "give one of",
+    ),
+    (r#"{"op":"subscribe","id":7,"channel":"x:a","mode":"some"}"#, InvalidField, "mode:"),
+    (r#"{"op":"subscribe","id":7,"channel":"x:a","presence":1}"#, InvalidField, "true or false"),
+    (r#"{"op":"subscribe","id":7,"channel":"x:a","since":{"offset":1}}"#, InvalidField, "since:"),
+    (
+        r#"{"op":"subscribe","id":7,"channel":"x:a","since":{"last":1001}}"#,
+        InvalidField,
+        "since.last",
+    ),
+    (
+        r#"{"op":"subscribe","id":7,"channel":"x:a","since":{"cursor":"?"}}"#,
+        InvalidField,
+        "since.cursor",
+    ),
+    (r#"{"op":"history","id":7,"channel":"x:a","limit":0}"#, InvalidField, "limit:"),
+    (
+        r#"{"op":"history","id":7,"channel":"x:a","after":{"epoch":1}}"#,
+        InvalidField,
+        "after.offset",
+    ),
+    (r#"{"op":"signal","id":7,"channel":"x:a"}"#, InvalidField, "data"),
+    (r#"{"op":"connect","id":7,"token":""}"#, InvalidField, "token:"),
+    (
+        r#"{"op":"connect","id":7,"producer":"ppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppp"}"#,
+        InvalidField,
+        "1 to 64 bytes",
+    ),
+    (r#"{"op":"refresh","id":7}"#, InvalidField, "token"),
+];
+
 #[test]
 fn a_bad_field_is_named_with_its_value_and_the_request_goes_back() {
     let publish = |rest: &str| format!(r#"{{"op":"publish","channel":"x:a",{rest},"id":7}}"#);
-    let data = r#""events":[{"data":1}]"#;
-    let cases = [
-        (r#"{"op":"dance","id":7}"#.to_owned(), ErrorCode::UnknownOp, "\"dance\""),
-        (r#"{"id":7}"#.to_owned(), ErrorCode::InvalidField, "op: this field is required"),
-        (r#"{"op":5,"id":7}"#.to_owned(), ErrorCode::InvalidField, "a string is due, not 5"),
-        (publish(r#""events":[]"#), ErrorCode::InvalidField, "at least one event"),
-        (publish(r#""seq":1"#), ErrorCode::InvalidField, "events: this field is required"),
-        (publish(r#""events":{}"#), ErrorCode::InvalidField, "an array of events is due, not {}"),
-        (publish(r#""events":[7]"#), ErrorCode::InvalidField, "events[0]: an event"),
-        (
-            publish(r#""events":[{"data":1},{"data":1,"key":""}]"#),
-            ErrorCode::InvalidField,
-            "events[1].key: 1 to 255",
-        ),
-        (
-            publish(r#""events":[{"data":1,"id":"\ud800"}]"#),
-            ErrorCode::InvalidField,
-            "whole characters",
-        ),
-        (publish(r#""events":[{"data":1,"type":"a\u007fb"}]"#), ErrorCode::InvalidField, "control"),
-        (
-            publish(r#""events":[{}]"#),
-            ErrorCode::InvalidField,
-            "events[0].data: this field is required",
-        ),
-        (
-            publish(r#""events":[{"data":"123456789012345678901"}]"#),
-            ErrorCode::TooLarge,
-            "events[0].data has 23 bytes, at most 20",
-        ),
-        (
-            publish(r#""events":[{"data":1},{"data":1},{"data":1},{"data":1}]"#),
-            ErrorCode::TooLarge,
-            "at most 3 events",
-        ),
-        (
-            publish(&format!(r#""seq":0,{data}"#)),
-            ErrorCode::InvalidField,
-            "seq: a whole number from 1",
-        ),
-        (publish(&format!(r#""seq":1.5,{data}"#)), ErrorCode::InvalidField, "not 1.5"),
-        (publish(&format!(r#""again":"no",{data}"#)), ErrorCode::InvalidField, "again:"),
-        (
-            publish(&format!(r#""receipt":"now",{data}"#)),
-            ErrorCode::InvalidField,
-            "\"journal\" or \"archive\"",
-        ),
-        (
-            r#"{"op":"publish","id":7,"events":[{"data":1}]}"#.to_owned(),
-            ErrorCode::InvalidField,
-            "channel: this field is required",
-        ),
-        (
-            r#"{"op":"subscribe","id":7}"#.to_owned(),
-            ErrorCode::InvalidField,
-            "channel: this field is required",
-        ),
-        (
-            r#"{"op":"subscribe","id":7,"channel":"x:*"}"#.to_owned(),
-            ErrorCode::InvalidField,
-            "wildcard",
-        ),
-        (
-            r#"{"op":"subscribe","id":7,"channel":"a\nb:c"}"#.to_owned(),
-            ErrorCode::InvalidField,
-            "'\\n'",
-        ),
-        (
-            r#"{"op":"subscribe","id":7,"channels":[]}"#.to_owned(),
-            ErrorCode::InvalidField,
-            "at least one",
-        ),
-        (
-            r#"{"op":"subscribe","id":7,"channels":["x:a"],"pattern":"x:*"}"#.to_owned(),
-            ErrorCode::InvalidField,
-            "give one of",
-        ),
-        (
-            r#"{"op":"subscribe","id":7,"channel":"x:a","mode":"some"}"#.to_owned(),
-            ErrorCode::InvalidField,
-            "mode:",
-        ),
-        (
-            r#"{"op":"subscribe","id":7,"channel":"x:a","presence":1}"#.to_owned(),
-            ErrorCode::InvalidField,
-            "true or false",
-        ),
-        (
-            r#"{"op":"subscribe","id":7,"channel":"x:a","since":{"offset":1}}"#.to_owned(),
-            ErrorCode::InvalidField,
-            "since:",
-        ),
-        (
-            r#"{"op":"subscribe","id":7,"channel":"x:a","since":{"last":1001}}"#.to_owned(),
-            ErrorCode::InvalidField,
-            "since.last",
-        ),
-        (
-            r#"{"op":"subscribe","id":7,"channel":"x:a","since":{"cursor":"?"}}"#.to_owned(),
-            ErrorCode::InvalidField,
-            "since.cursor",
-        ),
-        (
-            r#"{"op":"history","id":7,"channel":"x:a","limit":0}"#.to_owned(),
-            ErrorCode::InvalidField,
-            "limit:",
-        ),
-        (
-            r#"{"op":"history","id":7,"channel":"x:a","after":{"epoch":1}}"#.to_owned(),
-            ErrorCode::InvalidField,
-            "after.offset",
-        ),
-        (r#"{"op":"signal","id":7,"channel":"x:a"}"#.to_owned(), ErrorCode::InvalidField, "data"),
-        (r#"{"op":"connect","id":7,"token":""}"#.to_owned(), ErrorCode::InvalidField, "token:"),
-        (
-            format!(r#"{{"op":"connect","id":7,"producer":"{}"}}"#, "p".repeat(65)),
-            ErrorCode::InvalidField,
-            "1 to 64 bytes",
-        ),
-        (r#"{"op":"refresh","id":7}"#.to_owned(), ErrorCode::InvalidField, "token"),
-    ];
-    for (text, code, part) in cases {
+    let publishes = BAD_PUBLISHES.iter().map(|(rest, code, part)| (publish(rest), *code, *part));
+    let others = BAD_OPERATIONS.iter().map(|(text, code, part)| ((*text).to_owned(), *code, *part));
+    for (text, code, part) in publishes.chain(others) {
         let rejected = refused(&text);
         assert_eq!(rejected.refusal.code, code, "{text}: {rejected}");
         assert!(rejected.refusal.message.contains(part), "{text}: {rejected}");
@@ -199,7 +150,7 @@ fn one_bad_operation_does_not_spoil_its_neighbours() {
 
 #[test]
 fn a_message_has_its_bounds() {
-    let pings = vec![r#"{"op":"ping"}"#; 4].join(",");
+    let pings = [r#"{"op":"ping"}"#; 4].join(",");
     let rejected = refused(&format!("[{pings}]"));
     assert_eq!((rejected.refusal.code, rejected.fatal), (ErrorCode::TooLarge, true));
     let rejected = refused(&" ".repeat(4097));

@@ -40,7 +40,7 @@ proptest! {
     fn every_request_comes_back_as_it_was(list in vec(arbitrary::request(), 1..4)) {
         for codec in Codec::ALL {
             let mut batch = MessageBatch::new(codec);
-            list.iter().for_each(|one| request(codec, batch.next(), one));
+            list.iter().for_each(|one| request(codec, batch.slot(), one));
             let bytes = batch.finish();
             let read = read_requests(codec, &bytes, &mut EventsBuilder::default());
             let read: Result<Vec<_>, _> = read.into_iter().collect();
@@ -52,7 +52,7 @@ proptest! {
     fn every_server_message_comes_back_as_it_was(list in vec(arbitrary::server_message(), 1..4)) {
         for codec in Codec::ALL {
             let mut batch = MessageBatch::new(codec);
-            list.iter().for_each(|one| message(codec, batch.next(), one));
+            list.iter().for_each(|one| message(codec, batch.slot(), one));
             let bytes = batch.finish();
             let read = read_server(codec, &bytes);
             prop_assert_eq!(read.as_ref(), Ok(&list), "{:?}: {}", codec, String::from_utf8_lossy(&bytes));
@@ -134,7 +134,7 @@ proptest! {
     #[test]
     fn requests_read_by_hand_are_what_prost_reads(list in vec(arbitrary::request(), 0..3)) {
         let mut batch = MessageBatch::new(Codec::Protobuf);
-        list.iter().for_each(|one| request(Codec::Protobuf, batch.next(), one));
+        list.iter().for_each(|one| request(Codec::Protobuf, batch.slot(), one));
         let bytes = batch.finish();
         let decoded = proto::messages::ClientMessage::decode(bytes.clone()).unwrap();
         prop_assert_eq!(decoded.requests.len(), list.len());
