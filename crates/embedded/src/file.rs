@@ -107,6 +107,8 @@ pub(crate) fn writer_options(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         .pragma("cache_size", WRITER_CACHE)
+        // What a failed statement would take back is kept in memory, not in a file of its own.
+        .pragma("temp_store", "MEMORY")
         .busy_timeout(BUSY_TIMEOUT)
         .thread_name(|_| "stormwire-sqlite-writer".to_owned())
         .disable_statement_logging()

@@ -122,6 +122,9 @@ fn take_apart(batch: &Batch) -> (Vec<Tally<'_>>, Vec<Row<'_>>) {
             }));
         }
     }
+    // Along the table's key: the rows of one statement then share their pages. Stable, so a channel's
+    // events stay in order.
+    rows.sort_by_key(|row| row.channel);
     (tallies, rows)
 }
 
