@@ -1,3 +1,5 @@
+//! The plan against short lists and random ones.
+
 use super::*;
 use proptest::prelude::*;
 use stormwire_core::Channel;
