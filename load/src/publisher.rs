@@ -132,12 +132,13 @@ impl Publisher {
         self.next += 1;
         let slot = self.slot(number);
         self.intended[slot] = intended;
-        let digits = number.to_string();
+        // Every event uses a number of its own; the message names the first one's.
+        let seq = (number - 1) * self.batch + 1;
         self.socket.push(&[
             br#"{"op":"publish","id":"#,
-            digits.as_bytes(),
+            number.to_string().as_bytes(),
             &self.channel,
-            digits.as_bytes(),
+            seq.to_string().as_bytes(),
             &self.events,
         ]);
     }

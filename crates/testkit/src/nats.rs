@@ -163,10 +163,12 @@ impl NatsCluster {
             .collect::<Result<_, _>>()?;
         let routes: Vec<String> =
             ports.iter().map(|p| format!("nats://127.0.0.1:{}", p.route.number())).collect();
+        // A cluster of one would wait for others for ever.
+        let routes = (nodes > 1).then_some(routes.as_slice());
         let mut cluster = Self { nodes: Vec::new() };
         for (index, ports) in ports.into_iter().enumerate() {
             let name = format!("nats-{}", index + 1);
-            let node = NatsServer::prepare(options, &name, ports, Some(&routes))?;
+            let node = NatsServer::prepare(options, &name, ports, routes)?;
             node.launch().await?;
             cluster.nodes.push(node);
         }
@@ -274,6 +276,13 @@ mod tests {
         nats.restart().await;
         assert!(nats.is_healthy().await);
         assert_ne!(nats.pid(), first);
+    }
+
+    #[tokio::test]
+    async fn a_cluster_of_one_is_a_server_alone() {
+        let options = NatsOptions::default();
+        let Some(cluster) = started(NatsCluster::try_start(1, &options).await) else { return };
+        assert!(cluster.nodes()[0].is_healthy().await);
     }
 
     #[tokio::test]
