@@ -2,7 +2,7 @@
 //! second with nothing else installed.
 //!
 //! Journal and archive share one SQLite database in WAL mode with `synchronous=FULL`. One writer
-//! ([`writer`](self)) puts all that waits into one transaction; readers have bounded pools of their
+//! puts all that waits into one transaction; readers have bounded pools of their
 //! own and never stand behind it. Frames that were committed go to the tails in this process. Limits
 //! are counted in memory, and there are no peers.
 //!
