@@ -19,6 +19,7 @@ mod copy;
 mod dead_letters;
 mod error;
 mod history;
+mod inspect;
 mod leases;
 mod literal;
 mod memory;
@@ -31,3 +32,4 @@ mod time;
 
 pub use archive::PostgresArchive;
 pub use config::{PartitionSpan, PostgresConfig};
+pub use inspect::{Inspection, inspect};

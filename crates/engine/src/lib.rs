@@ -14,6 +14,8 @@
 
 mod url;
 
+pub use stormwire_archive_postgres::{Inspection, inspect as inspect_postgres};
+pub use stormwire_embedded::OpenError;
 pub use url::{ArchiveUrl, JournalUrl, LimitsUrl, UrlError, redact};
 
 use std::path::PathBuf;
@@ -21,7 +23,7 @@ use std::sync::Arc;
 use stormwire_archive::{Archive, ArchiveError};
 use stormwire_archive_postgres::{PostgresArchive, PostgresConfig};
 use stormwire_core::Clock;
-use stormwire_embedded::{Embedded, EmbeddedConfig, FILE_NAME, OpenError, PoolConfig};
+use stormwire_embedded::{Embedded, EmbeddedConfig, FILE_NAME, PoolConfig};
 use stormwire_journal::{Journal, Peers};
 use stormwire_journal_nats::{NatsConfig, NatsError, NatsJournal, NatsPeers};
 use stormwire_limits::{Limiter, SlidingWindow};

@@ -168,7 +168,7 @@ pub(crate) struct PublishArgs {
     /// The channel, namespace:name
     pub(crate) channel: String,
     /// The events' data; - reads lines from standard input
-    #[arg(required = true, value_name = "JSON", allow_hyphen_values = true)]
+    #[arg(required = true, value_name = "JSON", allow_negative_numbers = true)]
     pub(crate) data: Vec<String>,
     /// The events' type
     #[arg(long = "type")]

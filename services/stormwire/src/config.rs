@@ -35,6 +35,7 @@ pub(crate) struct Config {
     pub(crate) partitions: PartitionCount,
     pub(crate) shutdown_spread: Duration,
     pub(crate) engine: EngineConfig,
+    pub(crate) journal_monitor_url: Option<String>,
     pub(crate) limits: LimitValues,
     pub(crate) auth: Auth,
     pub(crate) gateway: GatewayValues,
@@ -121,6 +122,7 @@ impl Config {
             partitions: partitions.unwrap_or(PartitionCount::DEFAULT),
             shutdown_spread: get.span("shutdown_spread"),
             engine,
+            journal_monitor_url: get.optional("journal.monitor_url"),
             limits: LimitValues {
                 rest_requests_per_minute: get.count("limits.rest_requests_per_minute"),
                 rest_requests_per_minute_ip: get.count("limits.rest_requests_per_minute_ip"),

@@ -123,7 +123,7 @@ pub(crate) const FIELDS: &[Field] = &[
     field("profile", Kind::Choice(&["development", "staging", "production"]), "development",
         "Which defaults apply. Production refuses what is only good enough for trying out: the development key, a journal that is not replicated when it is shared, every origin in CORS."),
     field("name", OPTIONAL, "",
-        "The name of this process among its peers, the same at every start. Empty: the host's name and the port."),
+        "The name of this process among its peers, the same at every start. Empty: the host's name."),
     field("listen", Kind::Address { optional: false }, "127.0.0.1:8080",
         "Where clients connect: WebSocket and REST. `PORT` alone means that port on all addresses.")
         .per_profile(["127.0.0.1:8080", "0.0.0.0:8080", "0.0.0.0:8080"]).also(&["PORT"]),
@@ -141,6 +141,8 @@ pub(crate) const FIELDS: &[Field] = &[
     field("journal.url", url(&["sqlite:", "nats://", "tls://"], false), "sqlite:",
         "The short durable log: `sqlite:` is a file in `data_dir`, `nats://host:4222,nats://other:4222` is JetStream.")
         .also(&["NATS_URL"]).secret(),
+    field("journal.monitor_url", url(&["http://", "https://"], true), "",
+        "The monitoring address of a NATS server, as in http://nats:8222; `stormwire doctor` reads version and sync settings there."),
     field("journal.replicas", count(1, 5), "1",
         "Copies of every JetStream stream: 1, 3 or 5. Production wants 3.")
         .per_profile(["1", "1", "3"]),

@@ -1,0 +1,8 @@
+//! The executable from its users' side: what goes in comes out, whatever is killed in between.
+
+#![expect(clippy::unwrap_used, reason = "a test ends where it is not as expected")]
+
+mod cluster;
+mod embedded;
+mod kit;
+mod refusals;
