@@ -110,17 +110,15 @@ async fn measure(options: &Options) -> Outcome {
     let total = timing.warm_up() * 2 + timing.run() * 2 * u32::try_from(timing.runs).unwrap_or(1);
     let bar = progress(&timing.bench, total);
     wait(timing.warm_up(), &control, &bar).await?;
-    let rates = saturated(options, &control, &bar).await?;
-    let reached = Figure::new(&timing.bench, "acknowledged", "events/s", &rates);
-    reached.print();
-    let rate = if options.rate > 0.0 { options.rate } else { reached.median / 2.0 };
+    let reached = saturated(options, &control, &bar).await?;
+    let rate = if options.rate > 0.0 { options.rate } else { reached / 2.0 };
     paced(options, &control, &bar, rate).await?;
     bar.finish_and_clear();
     finish(&control, &mut publishers).await
 }
 
-/// As much as goes: the rate of each run, and what it cost.
-async fn saturated(options: &Options, control: &Control, bar: &ProgressBar) -> Outcome<Vec<f64>> {
+/// As much as goes, and what it costs; returns the median rate.
+async fn saturated(options: &Options, control: &Control, bar: &ProgressBar) -> Outcome<f64> {
     let timing = &options.timing;
     let watched: Vec<Watched> = options.watch.iter().cloned().chain([Watched::own()]).collect();
     let mut cores = vec![Vec::new(); watched.len()];
@@ -136,12 +134,14 @@ async fn saturated(options: &Options, control: &Control, bar: &ProgressBar) -> O
             memory[index].push(process.resident_mib()?);
         }
     }
+    let reached = Figure::new(&timing.bench, "acknowledged", "events/s", &rates);
+    reached.print();
     for (index, process) in watched.iter().enumerate() {
         let figure = |what| format!("{} {what}", process.name);
         Figure::new(&timing.bench, &figure("CPU"), "cores", &cores[index]).print();
         Figure::new(&timing.bench, &figure("memory"), "MiB", &memory[index]).print();
     }
-    Ok(rates)
+    Ok(reached.median)
 }
 
 /// A fixed rate: the percentiles of each run.

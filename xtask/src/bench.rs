@@ -89,11 +89,14 @@ impl Name {
     fn what(self) -> &'static str {
         match self {
             Self::IngestBatched => {
-                "One gateway over WebSocket, JetStream R1 on disk, 128-byte events, 50 publishers with \
-                 at most 100 unacknowledged messages each, 100 events a message. Then latency at half \
+                "One gateway over WebSocket, JetStream R1 on disk, 128-byte events, 50 publishers, 100 \
+                 events a message, at most 16 messages of each unacknowledged: more would pass the \
+                 bound of a lane. Then latency at half \
                  of that rate, counted from when a message was due."
             }
-            Self::IngestSingle => "The same with one event a message, pipelined.",
+            Self::IngestSingle => {
+                "The same with one event a message, at most 100 of each publisher unacknowledged."
+            }
             Self::Persist => {
                 "One worker from JetStream R1 to Postgres, which writes to disk before it commits; the \
                  bare COPY writes the same rows into a table with the same indexes."
@@ -121,8 +124,8 @@ impl Bench {
         };
         let mut cluster = Cluster::start(&options, &self.stormwire).await?;
         let measured = match name {
-            Name::IngestBatched => self.ingest(&cluster, name, 100).await,
-            Name::IngestSingle => self.ingest(&cluster, name, 1).await,
+            Name::IngestBatched => self.ingest(&cluster, name, "100", "16").await,
+            Name::IngestSingle => self.ingest(&cluster, name, "1", "100").await,
             Name::Persist => self.persist(&mut cluster, &options, name).await,
         };
         cluster.stop().await;
@@ -133,17 +136,23 @@ impl Bench {
         measured.map_err(|failure| Failure::of(format!("{failure}; logs: {}", folder.display())))
     }
 
-    async fn ingest(&self, cluster: &Cluster, name: Name, batch: u32) -> Outcome<Vec<Figure>> {
+    async fn ingest(
+        &self,
+        cluster: &Cluster,
+        name: Name,
+        batch: &str,
+        window: &str,
+    ) -> Outcome<Vec<Figure>> {
         let timing = self.timing(name);
         let mut ingest = self.load("ingest");
-        ingest.args(&timing).args(["--batch", &batch.to_string()]);
+        ingest.args(&timing).args(["--batch", batch, "--window", window]);
         ingest.args(["--address", &address(cluster)?]).env("STORMWIRE_TOKEN", cluster.token());
         for (shown, member) in [("gateway", "gateway_1"), ("nats-server", "nats_1")] {
             ingest.arg("--watch").arg(format!("{shown}={}", cluster.pid(member)?));
         }
         let mut figures = figures(ingest).await?;
         let mut ceiling = self.load("ceiling");
-        ceiling.args(&timing).args(["--batch", &batch.to_string()]);
+        ceiling.args(&timing).args(["--batch", batch, "--window", window]);
         ceiling.env("NATS_URL", cluster.nats_url());
         figures.extend(self::figures(ceiling).await?);
         Ok(figures)
@@ -160,7 +169,7 @@ impl Bench {
         let mut figures = Vec::new();
         for _ in 0..runs {
             let mut fill = self.load("fill");
-            fill.args(["--events", events, "--address", &address(cluster)?]);
+            fill.args(["--window", "16", "--events", events, "--address", &address(cluster)?]);
             fill.env("STORMWIRE_TOKEN", cluster.token());
             self::figures(fill).await?;
             let mut persist = self.load("persist");
