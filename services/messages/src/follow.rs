@@ -24,6 +24,8 @@ pub(crate) enum Found {
     Gap { through: FrameSeq, reason: &'static str },
     /// Its epoch is over without a close frame that could be read; `epoch` begins after `through`.
     Ended { epoch: Epoch, through: FrameSeq },
+    /// The log ends before frames that were already read: to be compared with the ledger anew.
+    Shorter,
 }
 
 /// At most so much at a time.
@@ -126,6 +128,7 @@ impl Follow {
         let tip = self.journal.tip(self.partition).await?;
         match missing(place, tip) {
             Missing::NotYet => Ok(None),
+            Missing::Shorter => Ok(Some(Found::Shorter)),
             Missing::Trimmed(through) => Ok(Some(Found::Gap { through, reason: "trimmed" })),
             Missing::Ended { epoch: present, through } => {
                 match self.journal.frame(self.partition, epoch, next).await? {
@@ -153,7 +156,7 @@ impl Follow {
             Missing::Trimmed(through) => Some(Found::Gap { through, reason: "trimmed" }),
             Missing::Hole => Some(Found::Gap { through, reason: "hole" }),
             // The log is shorter or another than a moment ago: look again.
-            Missing::Ended { .. } | Missing::NotYet => None,
+            Missing::Ended { .. } | Missing::NotYet | Missing::Shorter => None,
         })
     }
 

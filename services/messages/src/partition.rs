@@ -41,6 +41,7 @@ pub(crate) struct Work {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: Arc<MessagesConfig>,
     pub(crate) lease: Lease,
+    pub(crate) progress: Progress,
     pub(crate) shrink: AtomicU32,
 }
 
@@ -58,13 +59,21 @@ enum Ended {
 }
 
 impl Work {
-    /// Works until cancelled or until the lease is lost.
+    /// Works until cancelled or until the lease is lost. Lag is told and the journal trimmed meanwhile,
+    /// also while the archive is away.
     pub(crate) async fn run(self, token: CancellationToken) {
+        tokio::select! {
+            () = self.persist(&token) => {}
+            () = self.trim() => {}
+        }
+    }
+
+    async fn persist(&self, token: &CancellationToken) {
         let mut backoff = BACKOFF_MIN;
-        let mut alarm = Alarm { work: &self, raised: None };
+        let mut alarm = Alarm { work: self, raised: None };
         loop {
             let started = Instant::now();
-            let ended = match self.stretch(&token, &mut alarm).await {
+            let ended = match self.stretch(token, &mut alarm).await {
                 Ok(ended) => ended,
                 Err(error) => {
                     tracing::warn!(partition = self.lease.partition.0, error = %error, "cannot persist now; trying again");
@@ -98,18 +107,18 @@ impl Work {
         token: &CancellationToken,
         alarm: &mut Alarm<'_>,
     ) -> Result<Ended, Doubt> {
-        let (place, progress) = match self.begin(token).await? {
-            Begin::At(place, progress) => (place, progress),
+        let place = match self.begin(token).await? {
+            Begin::At(place) => place,
             Begin::Ended(ended) => return Ok(ended),
         };
         let (out, batches) = mpsc::channel(1);
-        let mut commit = std::pin::pin!(self.commit(batches, &progress, alarm));
-        let trim = self.trim(&progress);
-        Ok(tokio::select! {
+        let mut commit = std::pin::pin!(self.commit(batches, alarm));
+        let ended = tokio::select! {
             ended = &mut commit => ended.unwrap_or(Ended::Cancelled),
             ended = self.gather(place, out, token) => commit.await.unwrap_or(ended),
-            () = trim => Ended::Cancelled,
-        })
+        };
+        self.progress.doubt();
+        Ok(ended)
     }
 
     /// Ledger, tip, and whether they belong together.
@@ -137,8 +146,8 @@ impl Work {
                 }
             }
             let last = place.next - 1;
-            let progress = Progress::new(partition, place.epoch, last, tip, self.clock.now());
-            return Ok(Begin::At(place, progress));
+            self.progress.begin(place.epoch, last, tip, self.clock.now());
+            return Ok(Begin::At(place));
         }
         Ok(Begin::Ended(Ended::Stopped(Stop::Rewound)))
     }
@@ -177,6 +186,9 @@ impl Work {
                 },
                 Some((follow, found)) = conditional(&mut reading), if reading.is_some() => {
                     (reading, idle) = (None, Some(follow));
+                    if matches!(found, Found::Shorter) {
+                        return Ended::Again { at_once: false };
+                    }
                     add(&mut pending, found);
                 }
             }
@@ -187,13 +199,12 @@ impl Work {
     async fn commit(
         &self,
         mut batches: mpsc::Receiver<Prepared>,
-        progress: &Progress,
         alarm: &mut Alarm<'_>,
     ) -> Option<Ended> {
         let partition = self.lease.partition;
         while let Some(prepared) = batches.recv().await {
             let started = Instant::now();
-            progress.begun(prepared.oldest);
+            self.progress.begun(prepared.oldest);
             let span = trace::span(partition.0, &prepared);
             let Prepared { batch, events, bytes, newest, .. } = prepared;
             if let Err(error) = self.archive.persist(&self.lease, &batch).instrument(span).await {
@@ -201,7 +212,7 @@ impl Work {
             }
             alarm.clear();
             self.shrunk(|shrink| shrink.saturating_sub(1));
-            progress.stored(batch.epoch, batch.through, newest, bytes);
+            self.progress.stored(batch.epoch, batch.through, newest, bytes);
             counter!(names::PERSIST_EVENTS).increment(events as u64);
             for gap in &batch.gaps {
                 let reason = if gap.reason == "hole" { "hole" } else { "trimmed" };
@@ -241,7 +252,7 @@ impl Work {
     }
 
     /// Trims the journal from time to time, for ever.
-    async fn trim(&self, progress: &Progress) {
+    async fn trim(&self) {
         let partition = self.lease.partition;
         let mut every = interval(self.config.trim_every);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -249,7 +260,7 @@ impl Work {
             every.tick().await;
             let Ok(tip) = self.journal.tip(partition).await else { continue };
             let window = self.config.recovery_window;
-            let Some(through) = progress.trim(tip, self.clock.now(), window) else { continue };
+            let Some(through) = self.progress.trim(tip, self.clock.now(), window) else { continue };
             match self.journal.trim(partition, tip.epoch, through).await {
                 Ok(()) => tracing::debug!(partition = partition.0, through, "trimmed the journal"),
                 Err(error) => {
@@ -261,7 +272,7 @@ impl Work {
 }
 
 enum Begin {
-    At(Place, Progress),
+    At(Place),
     Ended(Ended),
 }
 
@@ -292,6 +303,7 @@ fn add(pending: &mut Pending, found: Found) {
             }
         }
         Found::Gap { through, reason } => pending.push_gap(through, reason),
+        Found::Shorter => {}
         Found::Ended { epoch, through } => {
             pending.step(epoch, through, "the epoch ended without it")
         }

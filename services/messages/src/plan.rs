@@ -88,6 +88,8 @@ pub(crate) enum Missing {
     Ended { epoch: Epoch, through: FrameSeq },
     /// It is not written yet.
     NotYet,
+    /// Neither it nor frames before it that were there: the log has gone back, or this is not its leader.
+    Shorter,
 }
 
 pub(crate) fn missing(place: Place, tip: Tip) -> Missing {
@@ -95,8 +97,11 @@ pub(crate) fn missing(place: Place, tip: Tip) -> Missing {
         let through = tip.first.max(place.next) - 1;
         return Missing::Ended { epoch: tip.epoch, through };
     }
-    if place.next > tip.last || place.epoch > tip.epoch {
+    if place.epoch > tip.epoch || place.next == tip.last + 1 {
         return Missing::NotYet;
+    }
+    if place.next > tip.last {
+        return Missing::Shorter;
     }
     if place.next < tip.first { Missing::Trimmed(tip.first - 1) } else { Missing::Hole }
 }

@@ -15,31 +15,40 @@ pub(crate) struct Progress {
     state: Mutex<State>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
-    epoch: Epoch,
-    ledger: FrameSeq,
+    /// The ledger, once it was read.
+    ledger: Option<(Epoch, FrameSeq)>,
+    /// Whether journal and ledger were compared and nothing has been in doubt since.
+    verified: bool,
     waiting_since: Option<Timestamp>,
     persisted: Persisted,
 }
 
 impl Progress {
-    pub(crate) fn new(
-        partition: Partition,
-        epoch: Epoch,
-        ledger: FrameSeq,
-        tip: Tip,
-        now: Timestamp,
-    ) -> Self {
-        let persisted = Persisted::begin(ledger, tip, now);
-        let state = State { epoch, ledger, waiting_since: None, persisted };
-        Self { label: partition.to_string(), state: Mutex::new(state) }
+    pub(crate) fn new(partition: Partition) -> Self {
+        Self { label: partition.to_string(), state: Mutex::default() }
     }
 
-    /// A batch whose oldest frame is from `oldest` is on its way.
-    pub(crate) fn begun(&self, oldest: Option<Timestamp>) {
+    /// The ledger was read and fits the journal. Where it says what was known already, nothing is forgotten.
+    pub(crate) fn begin(&self, epoch: Epoch, ledger: FrameSeq, tip: Tip, now: Timestamp) {
         let mut state = self.state.lock();
-        state.waiting_since = oldest;
+        state.verified = true;
+        if state.ledger != Some((epoch, ledger)) {
+            state.ledger = Some((epoch, ledger));
+            state.persisted = Persisted::begin(ledger, tip, now);
+        }
+    }
+
+    /// Something is in doubt: nothing is trimmed before the next [`Progress::begin`], since a journal that
+    /// has gone back may hold under old numbers what nobody has stored.
+    pub(crate) fn doubt(&self) {
+        self.state.lock().verified = false;
+    }
+
+    /// A batch whose oldest frame is from `oldest` is on its way, or tried again.
+    pub(crate) fn begun(&self, oldest: Option<Timestamp>) {
+        self.state.lock().waiting_since = oldest;
     }
 
     /// A batch was committed.
@@ -51,7 +60,7 @@ impl Progress {
         bytes: usize,
     ) {
         let mut state = self.state.lock();
-        (state.epoch, state.ledger, state.waiting_since) = (epoch, through, None);
+        (state.ledger, state.waiting_since) = (Some((epoch, through)), None);
         if let Some(newest) = newest {
             state.persisted.add(through, newest, bytes as u64);
         }
@@ -60,17 +69,17 @@ impl Progress {
     /// Publishes backlog and lag, and says what may be trimmed.
     pub(crate) fn trim(&self, tip: Tip, now: Timestamp, window: Duration) -> Option<FrameSeq> {
         let mut state = self.state.lock();
-        let backlog =
-            if state.epoch == tip.epoch { tip.last.saturating_sub(state.ledger) } else { 0 };
-        let lag = state.waiting_since.map_or(Duration::ZERO, |since| now.since(since));
+        let (epoch, ledger) = state.ledger?;
+        let backlog = tip.last.saturating_sub(ledger);
+        let since = state.waiting_since.filter(|_| backlog > 0);
+        let lag = since.map_or(Duration::ZERO, |since| now.since(since));
         gauge!(names::PERSIST_BACKLOG_FRAMES, "partition" => self.label.clone())
             .set(backlog as f64);
         gauge!(names::PERSIST_LAG_SECONDS, "partition" => self.label.clone())
             .set(lag.as_secs_f64());
-        if state.epoch != tip.epoch {
+        if !state.verified || epoch != tip.epoch || tip.last < ledger {
             return None;
         }
-        let ledger = state.ledger;
         state.persisted.trim(ledger, tip, now, window)
     }
 }

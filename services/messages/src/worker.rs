@@ -2,6 +2,7 @@
 
 use crate::config::MessagesConfig;
 use crate::partition::Work;
+use crate::progress::Progress;
 use crate::share::{Share, share};
 use metrics::gauge;
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,6 +157,7 @@ impl Worker {
             clock: Arc::clone(&self.clock),
             config: Arc::clone(&self.config),
             lease: lease.clone(),
+            progress: Progress::new(partition),
             shrink: AtomicU32::new(0),
         };
         let (token, lease_token) = (stop.clone(), lease.token);

@@ -60,6 +60,7 @@ fn not_there_means_what_the_leader_says() {
     assert_eq!(missing(place(1, 6), tip(1, 6, 9)), Missing::Hole);
     assert_eq!(missing(place(1, 9), tip(1, 6, 9)), Missing::Hole);
     assert_eq!(missing(place(1, 10), tip(1, 6, 9)), Missing::NotYet);
+    assert_eq!(missing(place(1, 11), tip(1, 6, 9)), Missing::Shorter);
     assert_eq!(missing(place(2, 1), tip(1, 1, 9)), Missing::NotYet);
     let ended = Missing::Ended { epoch: Epoch(2), through: 19 };
     assert_eq!(missing(place(1, 10), tip(2, 20, 25)), ended);

@@ -5,5 +5,6 @@
 mod dead_letters;
 mod engines;
 mod faults;
+mod holes;
 mod kit;
 mod sharing;

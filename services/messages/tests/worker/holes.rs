@@ -1,0 +1,132 @@
+//! A journal that has lost frames, and one whose tail loses them.
+
+use crate::kit::{Engines, Running, config, embedded};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use stormwire_archive::HistoryQuery;
+use stormwire_core::{Channel, Epoch, FrameSeq, Partition};
+use stormwire_journal::{AppendError, Journal, JournalError, StoredFrame, Tail, TailEvent, Tip};
+
+const P0: Partition = Partition(0);
+
+/// A journal that does not have some of its frames: not at all, or not in its tail.
+struct Lossy {
+    journal: Arc<dyn Journal>,
+    lost: BTreeSet<FrameSeq>,
+    lost_live: BTreeSet<FrameSeq>,
+}
+
+#[async_trait]
+impl Journal for Lossy {
+    async fn open(&self, partition: Partition) -> Result<Tip, JournalError> {
+        self.journal.open(partition).await
+    }
+
+    async fn tip(&self, partition: Partition) -> Result<Tip, JournalError> {
+        self.journal.tip(partition).await
+    }
+
+    async fn append(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        expected_last: FrameSeq,
+        frame: Bytes,
+    ) -> Result<FrameSeq, AppendError> {
+        self.journal.append(partition, epoch, expected_last, frame).await
+    }
+
+    async fn read(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        from: FrameSeq,
+        frames: usize,
+        bytes: usize,
+    ) -> Result<Vec<StoredFrame>, JournalError> {
+        let mut page = self.journal.read(partition, epoch, from, frames, bytes).await?;
+        page.retain(|frame| !self.lost.contains(&frame.seq));
+        Ok(page)
+    }
+
+    async fn frame(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        seq: FrameSeq,
+    ) -> Result<Option<StoredFrame>, JournalError> {
+        let found = self.journal.frame(partition, epoch, seq).await?;
+        Ok(found.filter(|frame| !self.lost.contains(&frame.seq)))
+    }
+
+    async fn tail(&self, partitions: &[Partition]) -> Result<Tail, JournalError> {
+        let lost: BTreeSet<_> = self.lost.union(&self.lost_live).copied().collect();
+        let heard = move |event: &TailEvent| {
+            let is_heard = !matches!(event, TailEvent::Frame(frame) if lost.contains(&frame.seq));
+            std::future::ready(is_heard)
+        };
+        Ok(self.journal.tail(partitions).await?.filter(heard).boxed())
+    }
+
+    async fn trim(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        through: FrameSeq,
+    ) -> Result<(), JournalError> {
+        self.journal.trim(partition, epoch, through).await
+    }
+
+    async fn persisted(&self, partition: Partition, epoch: Epoch, through: FrameSeq) {
+        self.journal.persisted(partition, epoch, through).await;
+    }
+
+    async fn ping(&self) -> Result<(), JournalError> {
+        self.journal.ping().await
+    }
+}
+
+fn lossy(engines: Engines, lost: &[FrameSeq], lost_live: &[FrameSeq]) -> Engines {
+    let journal = Lossy {
+        journal: Arc::clone(&engines.journal),
+        lost: lost.iter().copied().collect(),
+        lost_live: lost_live.iter().copied().collect(),
+    };
+    let archive = Arc::clone(&engines.archive);
+    Engines::of(Arc::new(journal), archive, engines)
+}
+
+#[tokio::test]
+async fn proved_holes_are_told_as_gaps_and_what_is_there_is_stored() {
+    let lost = [4, 5, 9, 30];
+    let engines = lossy(embedded().await.unwrap(), &lost, &[]);
+    engines.write(P0, 1, 20).await;
+    let worker = Running::start(&engines, config(1));
+    engines.wait_persisted(P0, 20).await;
+    engines.write(P0, 21, 31).await;
+    engines.wait_persisted(P0, 31).await;
+    worker.stop().await;
+    engines.assert_stored(P0, 31, &lost).await;
+    let channel = Channel::parse("a:x").unwrap();
+    let page = engines.archive.history(&channel, P0, HistoryQuery::Last, 1000, 1 << 20);
+    let page = page.await.unwrap();
+    let gaps: Vec<_> =
+        page.gaps.iter().map(|gap| (gap.from.seq(), gap.to.seq(), gap.reason.as_str())).collect();
+    assert_eq!(gaps, [(4, 5, "hole"), (9, 9, "hole"), (30, 30, "hole")]);
+}
+
+#[tokio::test]
+async fn a_frame_that_the_tail_lost_is_fetched_also_when_it_is_the_last() {
+    let engines = lossy(embedded().await.unwrap(), &[], &[3, 10, 20]);
+    engines.journal.open(P0).await.unwrap();
+    let worker = Running::start(&engines, config(1));
+    engines.write(P0, 1, 10).await;
+    engines.wait_persisted(P0, 10).await;
+    engines.write(P0, 11, 20).await;
+    engines.wait_persisted(P0, 20).await;
+    worker.stop().await;
+    engines.assert_stored(P0, 20, &[]).await;
+}
