@@ -72,7 +72,13 @@ impl Reader {
         let from = match archived {
             Ok(page) => match continue_from(&page, after) {
                 Ok(position) => position,
-                Err(next) => return Ok(of_archive(page, Some(next))),
+                Err(next) => {
+                    let mut page = of_archive(page, Some(next));
+                    // What the archive does not have yet, the journal has. With the journal away, the
+                    // archive is all there is.
+                    page.more = page.more || self.tip(channel).await.is_ok_and(|tip| next < tip);
+                    return Ok(page);
+                }
             },
             // The archive is away: the journal may still reach back far enough.
             Err(error) => {
@@ -282,7 +288,6 @@ fn of_archive(page: HistoryPage, next: Option<Position>) -> Page {
     let at = |epoch: Epoch, offset: Offset| Position { epoch, offset };
     let gaps = page.gaps.iter().map(|gap| (at(gap.epoch, gap.from), at(gap.epoch, gap.to)));
     let next = next.or_else(|| page.events.last().map(|event| event.position));
-    // After an archive page there may always be more in the journal: the next page finds out.
     Page { gaps: gaps.collect(), events: page.events, next, more: page.more }
 }
 
