@@ -1,0 +1,118 @@
+//! Several gateways in one process, on one real NATS server.
+
+use super::{Client, Event, PARTITIONS, partitions, stored};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use stormwire_core::SystemClock;
+use stormwire_gateway::ingest::{Ingest, IngestConfig, Role};
+use stormwire_journal::Journal;
+use stormwire_journal_nats::{NatsConfig, NatsJournal, NatsPeers};
+use stormwire_telemetry::Tasks;
+use stormwire_testkit::nats::NatsServer;
+use stormwire_testkit::wait_until;
+
+struct Gateway {
+    ingest: Ingest,
+    tasks: Tasks,
+    journal: Arc<dyn Journal>,
+}
+
+impl Gateway {
+    async fn start(name: &str, server: &NatsServer) -> Self {
+        let config = NatsConfig { urls: vec![server.url()], ..NatsConfig::default() };
+        let journal = Arc::new(NatsJournal::connect(config.clone()).await.unwrap());
+        let peers = Arc::new(NatsPeers::connect(config).await.unwrap());
+        let tasks = Tasks::new();
+        let ingest = Ingest::start(
+            Arc::clone(&journal) as Arc<dyn Journal>,
+            peers,
+            Arc::new(SystemClock),
+            IngestConfig::new(name, partitions()),
+            &tasks,
+        );
+        Self { ingest, tasks, journal }
+    }
+
+    fn owned(&self) -> usize {
+        self.ingest.status().iter().filter(|status| status.role == Role::Owner).count()
+    }
+}
+
+/// A producer that publishes one event after the other, and repeats until each is acknowledged.
+async fn produce(ingest: &Ingest, producer: &str, seqs: std::ops::Range<u64>) -> usize {
+    let client = Arc::new(Client::default());
+    let mut duplicates = 0;
+    for (ticket, seq) in (0..).step_by(1000).zip(seqs) {
+        let sent = Instant::now();
+        for attempt in 0.. {
+            let again = (attempt > 0).then(|| sent.elapsed());
+            let channel = format!("test:{producer}");
+            let event =
+                Event { connection: 1, channel: &channel, producer: Some(producer), seq, again };
+            client.publish(ingest, ticket + attempt, &event);
+            match client.answer(ticket + attempt).await {
+                Ok(published) => {
+                    duplicates += usize::from(published.duplicate);
+                    break;
+                }
+                Err(refusal) => assert!(refusal.is_temporary(), "{refusal}"),
+            }
+            assert!(sent.elapsed() < Duration::from_secs(30), "{producer} {seq} is not written");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    duplicates
+}
+
+/// Every event of these producers stands in the log once, in order.
+async fn check(journal: &dyn Journal, producers: &[&str], count: u64) {
+    let mut found: HashMap<String, Vec<u64>> = HashMap::new();
+    for (data, _, _) in stored(journal).await {
+        let (producer, seq) = data.trim_matches('"').split_once(':').unwrap();
+        found.entry(producer.to_owned()).or_default().push(seq.parse().unwrap());
+    }
+    for producer in producers {
+        assert_eq!(found[*producer], (1..count).collect::<Vec<_>>(), "{producer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_are_shared_handed_over_and_taken_over_without_loss() {
+    let Some(server) = NatsServer::start().await else { return };
+    let first = Gateway::start("first", &server).await;
+    let all = usize::from(PARTITIONS);
+    let limit = Duration::from_secs(20);
+    wait_until("the first gateway owns all", limit, async || first.owned() == all).await;
+
+    // A second one joins while events flow, and takes over its share.
+    let names = ["p0", "p1", "p2", "p3", "p4", "p5"];
+    let work = futures::future::join_all(names.map(|name| produce(&first.ingest, name, 1..200)));
+    let (second, _) = tokio::join!(Gateway::start("second", &server), work);
+    wait_until("the second gateway has its share", limit, async || {
+        second.owned() > 0 && first.owned() + second.owned() == all
+    })
+    .await;
+    check(&*first.journal, &names, 200).await;
+
+    // The first one is gone from one moment to the next, in the middle of its work.
+    let work = futures::future::join_all(names.map(|name| produce(&second.ingest, name, 200..400)));
+    let journal = Arc::clone(&first.journal);
+    let killed = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(first.ingest);
+        first.tasks.drain(Duration::from_secs(5)).await.unwrap();
+    };
+    tokio::join!(work, killed);
+    wait_until("the second gateway owns all", limit, async || second.owned() == all).await;
+    check(&*journal, &names, 400).await;
+
+    // One that leaves hands its partitions over.
+    let third = Gateway::start("third", &server).await;
+    wait_until("the third gateway has its share", limit, async || third.owned() > 0).await;
+    let work = futures::future::join_all(names.map(|name| produce(&third.ingest, name, 400..500)));
+    tokio::join!(work, second.ingest.drain());
+    assert_eq!((second.owned(), third.owned()), (0, all));
+    check(&*journal, &names, 500).await;
+    drop(second.tasks);
+}
