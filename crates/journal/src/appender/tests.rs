@@ -132,7 +132,7 @@ fn a2_a_fenced_appender_gives_back_what_it_will_never_store() {
     appender.complete(at(3), OpResult::Found(Ok(found)));
     let lost = |name| (name, vec![Outcome::NotStored]);
     assert_eq!(outcomes(&mut appender), [lost("a"), lost("b")]);
-    assert_eq!(appender.events().last(), Some(Event::Fenced));
+    assert_eq!(appender.events().next_back(), Some(Event::Fenced));
     assert_eq!(appender.owned(), None);
     appender.push(at(4), "c", vec![publish(1, "p", 1, 1)]);
     assert_eq!(outcomes(&mut appender), [lost("c")]);
@@ -218,7 +218,7 @@ fn d3_a_release_writes_what_waits_and_takes_nothing_more() {
     let _ = appender.poll(at(2));
     let answers = outcomes(&mut appender);
     assert_eq!(answers, [("b", vec![Outcome::NotStored]), ("a", vec![stored(2, 0, 0)])]);
-    assert_eq!(appender.events().last(), Some(Event::Released));
+    assert_eq!(appender.events().next_back(), Some(Event::Released));
 }
 
 #[test]

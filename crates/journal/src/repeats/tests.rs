@@ -106,12 +106,12 @@ fn slots_of_forgotten_producers_are_used_again() {
 
 #[test]
 fn a_million_producers_fit_in_256_mib() {
-    const PARTITION: u64 = 1_000_000 / 16;
+    const PARTITION: u32 = 1_000_000 / 16;
     let mut repeats = Repeats::new(Timestamp(0), usize::MAX);
     for n in 0..PARTITION {
         let key = key(&n.to_string());
         for publish in 0..8 {
-            let offset = Offset((publish * 100_000 + n) * 4096);
+            let offset = Offset((publish * 100_000 + u64::from(n)) * 4096);
             repeats.replay(key, 1 + publish * 16, 1, offset, Timestamp(1_000_000));
         }
     }

@@ -5,6 +5,12 @@
 //! world heals, everything must be acknowledged, and the log must say exactly what was acknowledged.
 //! `STORMWIRE_SEED=n` runs one seed; `STORMWIRE_SEEDS=n` runs as many.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test's own values; a panic names the seed"
+)]
+
 mod client;
 mod log;
 mod world;

@@ -35,7 +35,7 @@ async fn what_is_acknowledged_stands_in_the_log_once_at_the_offsets_that_were_to
     let client = Arc::new(Client::default());
     let channels: Vec<_> = (0..8).map(|n| format!("test:c{n}")).collect();
     for ticket in 0..2000 {
-        let channel = &channels[ticket as usize % channels.len()];
+        let channel = &channels[usize::try_from(ticket).unwrap() % channels.len()];
         if ticket % 5 == 4 {
             let event = Event { producer: None, ..event(channel, "", 0) };
             client.publish(&ingest, ticket, &event);
@@ -47,7 +47,7 @@ async fn what_is_acknowledged_stands_in_the_log_once_at_the_offsets_that_were_to
     for ticket in 0..2000 {
         let answer = client.answer(ticket).await.unwrap();
         assert!(!answer.duplicate && answer.first == answer.last);
-        let channel = &channels[ticket as usize % channels.len()];
+        let channel = &channels[usize::try_from(ticket).unwrap() % channels.len()];
         let partition = Channel::parse(channel).unwrap().partition(partitions());
         assert!(told.insert((partition, answer.first), ticket).is_none(), "an offset told twice");
     }

@@ -21,8 +21,8 @@ struct Gateway {
 impl Gateway {
     async fn start(name: &str, server: &NatsServer) -> Self {
         let config = NatsConfig { urls: vec![server.url()], ..NatsConfig::default() };
-        let journal = Arc::new(NatsJournal::connect(config.clone()).await.unwrap());
-        let peers = Arc::new(NatsPeers::connect(config).await.unwrap());
+        let journal = Arc::new(Box::pin(NatsJournal::connect(config.clone())).await.unwrap());
+        let peers = Arc::new(Box::pin(NatsPeers::connect(config)).await.unwrap());
         let tasks = Tasks::new();
         let ingest = Ingest::start(
             Arc::clone(&journal) as Arc<dyn Journal>,

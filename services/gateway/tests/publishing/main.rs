@@ -1,5 +1,7 @@
 //! Publishing through lanes and appenders on the embedded engine and on a real NATS server.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; a panic is a failed test")]
+
 mod embedded;
 mod gateways;
 
