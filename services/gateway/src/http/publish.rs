@@ -294,10 +294,12 @@ impl Drop for Publish<'_> {
     }
 }
 
-/// The answers that one request waits for, by ticket.
-struct Waiting(Vec<Mutex<Option<oneshot::Sender<Result<Published, Refusal>>>>>);
+type Answer = Result<Published, Refusal>;
 
-type Receivers = Vec<oneshot::Receiver<Result<Published, Refusal>>>;
+/// The answers that one request waits for, by ticket.
+struct Waiting(Vec<Mutex<Option<oneshot::Sender<Answer>>>>);
+
+type Receivers = Vec<oneshot::Receiver<Answer>>;
 
 impl Waiting {
     fn new(count: usize) -> (Arc<Self>, Receivers) {
