@@ -121,7 +121,7 @@ impl Engines {
     /// [`EngineError::Embedded`], [`EngineError::Nats`].
     pub async fn journal(&mut self) -> Result<Arc<dyn Journal>, EngineError> {
         match self.nats() {
-            Some(config) => Ok(Arc::new(NatsJournal::connect(config).await?)),
+            Some(config) => Ok(Arc::new(Box::pin(NatsJournal::connect(config)).await?)),
             None => Ok(self.embedded().await?.journal()),
         }
     }
@@ -132,7 +132,7 @@ impl Engines {
     /// [`EngineError::Embedded`], [`EngineError::Nats`].
     pub async fn peers(&mut self) -> Result<Arc<dyn Peers>, EngineError> {
         match self.nats() {
-            Some(config) => Ok(Arc::new(NatsPeers::connect(config).await?)),
+            Some(config) => Ok(Arc::new(Box::pin(NatsPeers::connect(config)).await?)),
             None => Ok(self.embedded().await?.peers()),
         }
     }
@@ -150,7 +150,8 @@ impl Engines {
         config.pool.connections = self.config.archive_connections;
         config.readers = readers(self.config.archive_connections);
         config.migrate_at_start = self.config.migrate_at_start;
-        let archive = PostgresArchive::connect(config).await.map_err(EngineError::Postgres)?;
+        let archive =
+            Box::pin(PostgresArchive::connect(config)).await.map_err(EngineError::Postgres)?;
         Ok(Arc::new(archive))
     }
 
@@ -162,7 +163,7 @@ impl Engines {
         match &self.config.limits {
             LimitsUrl::Local => Ok(Arc::new(SlidingWindow::new(LIMITS_KEYS_MAX))),
             LimitsUrl::Redis(url) => {
-                let limiter = RedisLimiter::connect(RedisConfig::new(url.clone())).await;
+                let limiter = Box::pin(RedisLimiter::connect(RedisConfig::new(url.clone()))).await;
                 Ok(Arc::new(limiter.map_err(|error| EngineError::Redis(error.to_string()))?))
             }
         }
@@ -200,7 +201,8 @@ impl Engines {
                     ..defaults
                 };
                 let file = self.config.data_dir.join(FILE_NAME);
-                Embedded::open(file, config, Arc::clone(&self.clock)).await?
+                // Boxed: what opens an engine is large, and every start is made of it.
+                Box::pin(Embedded::open(file, config, Arc::clone(&self.clock))).await?
             }
         };
         Ok(self.embedded.insert(embedded))

@@ -1,7 +1,5 @@
 //! URLs become ports that answer, with the embedded engine and with real servers.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where it is not as expected")]
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -49,7 +49,7 @@ impl Finding {
 /// Checks everything.
 pub(crate) async fn run(args: DoctorArgs, config: &Config) -> Result<(), Failure> {
     let mut findings = machine::check(config);
-    findings.extend(dependencies::check(config).await);
+    findings.extend(Box::pin(dependencies::check(config)).await);
     for finding in &findings {
         output::line(if args.json { as_json(finding) } else { as_text(finding) })?;
     }

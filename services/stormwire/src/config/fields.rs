@@ -176,7 +176,7 @@ pub(crate) const FIELDS: &[Field] = &[
     field("gateway.event_bytes_max", size(1, 128 * KIB), "64KiB", "Most bytes of one event's data."),
     field("gateway.linger", span(0, 1000), "0ms",
         "How long an idle partition waits for more events before it writes: up to 1ms halves the journal's work at moderate rates and adds 1 to 2 ms."),
-    field("gateway.connections_max", count(1, 1_000_000), "20000",
+    field("gateway.connections_max", count(1, 1_000_000), "19000",
         "WebSocket connections of this process; the next one is refused with 503."),
     field("gateway.cors_origins", Kind::List, "",
         "Origins of web pages that may call: `https://app.example`, or `*` for every one. Empty: none."),

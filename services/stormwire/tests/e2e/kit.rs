@@ -230,7 +230,8 @@ impl SocketReader {
         request
             .headers_mut()
             .insert("sec-websocket-protocol", "stormwire.v1.json".parse().unwrap());
-        let (socket, _) = tokio_tungstenite::connect_async(request).await.unwrap();
+        // Boxed: the handshake is larger than all else here.
+        let (socket, _) = Box::pin(tokio_tungstenite::connect_async(request)).await.unwrap();
         let mut reader = Self { socket, found: BTreeMap::new() };
         let channels: Vec<_> = expected().into_keys().collect();
         let mut subscribe = json!({"op": "subscribe", "id": 2, "channels": channels});
