@@ -139,6 +139,23 @@ fn a2_a_fenced_appender_gives_back_what_it_will_never_store() {
 }
 
 #[test]
+fn a3_what_nobody_can_tell_any_more_is_unknown_and_what_waited_behind_is_not_stored() {
+    let mut appender = owner();
+    appender.push(at(1), "a", vec![publish(1, "p", 1, 1)]);
+    frame(&mut appender, 1);
+    appender.push(at(1), "b", vec![publish(2, "q", 1, 1)]);
+    for _ in 0..2 {
+        let unknown = AppendError::Unknown("no answer".to_owned());
+        appender.complete(at(2), OpResult::Appended(Err(unknown)));
+        let _ = appender.poll(at(2));
+    }
+    let gone = Tip { epoch: Epoch::FIRST, first: 9, last: 12, bytes: 0, bytes_max: 0 };
+    appender.complete(at(3), OpResult::Found(Ok(Found::Absent(gone))));
+    let expected = [("a", vec![Outcome::Unknown]), ("b", vec![Outcome::NotStored])];
+    assert_eq!(outcomes(&mut appender), expected);
+}
+
+#[test]
 fn a5_a_publish_larger_than_a_frame_is_cut() {
     let mut appender = owner();
     let large = MAX_EVENTS_PER_FRAME + 10;

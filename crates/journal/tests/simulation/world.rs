@@ -334,12 +334,12 @@ impl World {
             25..32 => self.crash(node),
             32..50 => self.reconnect(client),
             50..60 => self.give_up(node),
-            60..65 => self.nodes[node].appender.release(),
-            65..70 => self.log.full = !self.log.full,
-            70..75 if self.trims => {
+            60..64 => self.nodes[node].appender.release(),
+            64..68 => self.log.full = !self.log.full,
+            68..75 if self.trims => {
                 let first = self.log.first.max(1);
                 let last = self.log.last();
-                self.log.first = self.rng.random_range(first..=last.max(first));
+                self.log.first = self.rng.random_range(first..=(last + 1).max(first));
             }
             75..90 => self.probe(client),
             _ => {}
