@@ -5,7 +5,7 @@ use super::{
     MAGIC, NO_TRACE, RUN_HEADER_BYTES, TRACE_BYTES, TraceContext, VERSION,
 };
 use bytes::{BufMut, Bytes, BytesMut};
-use std::collections::HashMap;
+use hashbrown::{Equivalent, HashMap};
 use stormwire_core::{Channel, Epoch, FrameSeq, MAX_EVENTS_PER_FRAME};
 
 /// The frame with which a new owner of a partition begins.
@@ -35,6 +35,16 @@ pub struct FrameBuilder {
     runs: BytesMut,
     run_count: u16,
     events: usize,
+}
+
+/// A user and a producer as they are looked up, without copying them.
+#[derive(Hash)]
+struct Named<'a>(&'a str, &'a str);
+
+impl Equivalent<(Box<str>, Box<str>)> for Named<'_> {
+    fn equivalent(&self, (user, producer): &(Box<str>, Box<str>)) -> bool {
+        *self.0 == **user && *self.1 == **producer
+    }
 }
 
 #[derive(Debug)]
@@ -157,12 +167,11 @@ impl FrameBuilder {
 
     #[expect(clippy::cast_possible_truncation, reason = "at most one entry an event")]
     fn producer(&mut self, user: &str, producer: &str) -> u16 {
-        let key = (Box::from(user), Box::from(producer));
-        if let Some(at) = self.producers.index.get(&key) {
+        if let Some(at) = self.producers.index.get(&Named(user, producer)) {
             return *at;
         }
         let at = self.producers.index.len() as u16;
-        self.producers.index.insert(key, at);
+        self.producers.index.insert((Box::from(user), Box::from(producer)), at);
         put_text(&mut self.producers.bytes, user);
         put_text(&mut self.producers.bytes, producer);
         self.table_bytes += 2 + user.len() + producer.len();
