@@ -114,7 +114,7 @@ impl Launch {
 enum Running {
     Process(Child),
     #[cfg(feature = "containers")]
-    Container(crate::container::Container),
+    Container(Box<crate::container::Container>),
     Not,
 }
 
@@ -160,7 +160,7 @@ impl Server {
             && let Some(image) = self.launch.image
         {
             let container = crate::container::Container::start(&self.launch, image).await?;
-            *self.running.lock() = Running::Container(container);
+            *self.running.lock() = Running::Container(Box::new(container));
             return Ok(());
         }
         let child = process::spawn(self.command()?, self.launch.at_death)?;

@@ -37,6 +37,7 @@ const PURE: [(&str, &[&str]); 2] = [
             "prost",
             "base64",
             "itoa",
+            "hashbrown",
         ],
     ),
 ];

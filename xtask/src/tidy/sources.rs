@@ -112,14 +112,16 @@ fn source(path: &str, text: &str) -> Complaints {
         return Vec::new();
     }
     let mut complaints = Vec::new();
-    if !text.starts_with("//!") {
+    // `foo/tests.rs` is described by the module that it tests.
+    if !text.starts_with("//!") && !path.ends_with("/tests.rs") {
         complaints.push(format!("{path}: the first line says what the file is for, with `//!`"));
     }
     let lines = text.lines().count();
     if lines > FILE_LINES_MAX {
         complaints.push(format!("{path}: {lines} lines are more than {FILE_LINES_MAX}; divide it"));
     }
-    if path.ends_with("/mod.rs") {
+    // Beside integration tests `foo.rs` would be a test program of its own.
+    if path.ends_with("/mod.rs") && !path.contains("/tests/") {
         complaints.push(format!("{path}: a module is `foo.rs` beside `foo/`"));
     }
     for (index, line) in text.lines().enumerate() {
@@ -227,6 +229,8 @@ mod tests {
         assert_eq!(broken("crates/a/src/lib.rs", "use x;\n"), 1);
         assert_eq!(broken("crates/a/src/lib.rs", &format!("//! x\n{}", "\n".repeat(500))), 1);
         assert_eq!(broken("crates/a/src/b/mod.rs", "//! x\n"), 1);
+        assert_eq!(broken("crates/a/tests/b/mod.rs", "//! x\n"), 0);
+        assert_eq!(broken("crates/a/src/b/tests.rs", "use super::*;\n"), 0);
         let line = |line: &str| format!("//! x\n{line}\n");
         assert_eq!(broken("services/gateway/src/a.rs", &line("sqlx::query(q)")), 1);
         assert_eq!(broken("crates/sql/src/a.rs", &line("sqlx::query(q)")), 0);
