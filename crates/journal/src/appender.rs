@@ -4,6 +4,9 @@
 //! `docs/appender.md` explains the rules that the comments name.
 
 mod batch;
+mod words;
+
+pub use words::{Answer, AppenderConfig, Event};
 
 use crate::flight::{Flight, Op, OpResult, Settled};
 use crate::publish::{Now, Outcome, Publish};
@@ -21,61 +24,6 @@ const KEEP_EVERY: Duration = Duration::from_secs(10);
 const LINGER_EVENTS: usize = 100;
 /// Bytes of events that may wait in an appender for all lanes together.
 const WAITING_BYTES_MAX: usize = 32 << 20;
-
-/// How an appender is set up.
-#[derive(Debug, Clone)]
-pub struct AppenderConfig {
-    /// The gateway it lives in.
-    pub gateway: String,
-    /// How long an idle appender waits for more events; zero writes at once.
-    pub linger: Duration,
-    /// Bytes for the table of producers.
-    pub repeats_bytes_max: usize,
-}
-
-/// What its owner has to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// The partition is this appender's, from frame `claim` of `epoch` on.
-    Claimed {
-        /// The log's incarnation.
-        epoch: Epoch,
-        /// The sequence of the claim frame.
-        claim: FrameSeq,
-    },
-    /// Another was faster; the log has to be read on before a new claim.
-    ClaimRefused,
-    /// Another has claimed the partition.
-    Fenced,
-    /// All that waited is written, and the partition is free to be claimed by another.
-    Released,
-    /// A frame was acknowledged.
-    Written {
-        /// Events in it.
-        events: usize,
-        /// Bytes of it.
-        bytes: usize,
-        /// From its first attempt to the acknowledgement.
-        took: Duration,
-        /// Whether some attempt's outcome was unknown.
-        uncertain: bool,
-    },
-    /// Repeats were answered without being written.
-    Duplicates(usize),
-}
-
-/// What has become of a batch.
-#[derive(Debug)]
-pub struct Answer<O> {
-    /// The word of the one who pushed it.
-    pub origin: O,
-    /// The incarnation that the offsets belong to.
-    pub epoch: Epoch,
-    /// The batch as it was pushed.
-    pub items: Vec<Publish>,
-    /// What became of each item.
-    pub outcomes: Vec<Outcome>,
-}
 
 #[derive(Debug)]
 enum State {
