@@ -191,7 +191,7 @@ pub(crate) const FIELDS: &[Field] = &[
         .per_profile(["pretty", "json", "json"]),
     field("log.level", TEXT, "info",
         "What is logged: a level, or directives such as `warn,stormwire_gateway=debug`.")
-        .per_profile(["info", "info", "warn"]).also(&["RUST_LOG"]),
+        .per_profile(["info,stormwire=debug,async_nats=warn", "info,async_nats=warn", "warn"]).also(&["RUST_LOG"]),
     field("telemetry.otlp_endpoint", url(&["http://", "https://"], true), "",
         "Where traces are sent by OTLP over gRPC, as in http://collector:4317. Empty: nowhere.")
         .also(&["OTEL_EXPORTER_OTLP_ENDPOINT"]),
