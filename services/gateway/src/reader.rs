@@ -82,7 +82,7 @@ impl Reader {
             },
             // The archive is away: the journal may still reach back far enough.
             Err(error) => {
-                let tip = self.journal.tip(partition).await.map_err(journal_refusal)?;
+                let tip = self.log(partition).await?;
                 if tip.epoch != after.epoch || next_frame(after) < tip.first {
                     return Err(archive_refusal(error));
                 }
@@ -120,7 +120,7 @@ impl Reader {
             return Ok(of_archive(archived, next));
         }
         // What the archive does not have yet is newer than all that it has.
-        let tip = self.journal.tip(partition).await.map_err(journal_refusal)?;
+        let tip = self.log(partition).await?;
         let mut at = from.unwrap_or_else(|| after_frame(tip.epoch, tip.first.saturating_sub(1)));
         let mut page = of_archive(archived, None);
         while at < after_frame(tip.epoch, tip.last) {
@@ -182,7 +182,7 @@ impl Reader {
         let mut at = match ledger {
             Some(entry) => after_frame(entry.epoch, entry.last_seq),
             None => {
-                let tip = self.journal.tip(partition).await.map_err(journal_refusal)?;
+                let tip = self.log(partition).await?;
                 after_frame(tip.epoch, tip.first.saturating_sub(1))
             }
         };
@@ -217,7 +217,7 @@ impl Reader {
                 break;
             }
         }
-        let tip = self.journal.tip(partition).await.map_err(journal_refusal)?;
+        let tip = self.log(partition).await?;
         if frames.is_empty() && from.epoch == tip.epoch && next_frame(from) < tip.first {
             // Trimmed between the archive's answer and ours: the archive has it by now.
             return Ok(Page { next: Some(from), more: true, ..Page::default() });
@@ -255,8 +255,16 @@ impl Reader {
     /// `journal_unavailable`.
     pub async fn leader_tip(&self, channel: &Channel) -> Result<Position, Refusal> {
         let partition = self.hub.feed(channel).partition;
-        let tip = self.journal.tip(partition).await.map_err(journal_refusal)?;
+        let tip = self.log(partition).await?;
         Ok(after_frame(tip.epoch, tip.last))
+    }
+
+    /// Where the log stands. One that nobody has opened yet is opened.
+    async fn log(&self, partition: Partition) -> Result<Tip, Refusal> {
+        match self.journal.tip(partition).await {
+            Ok(tip) => Ok(tip),
+            Err(_) => self.journal.open(partition).await.map_err(journal_refusal),
+        }
     }
 
     async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Refusal> {

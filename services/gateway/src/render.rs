@@ -97,19 +97,32 @@ pub(crate) fn page(
     }
 }
 
-/// The answer to `history`. A page holds one epoch: of a page that spans two, the part nearer to where
-/// it began, and then there is more.
+/// Which end of a page the next page goes on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Forward,
+    Backward,
+}
+
+/// The answer to `history`. A page holds one epoch: of a page that spans two, the part where it began,
+/// and then there is more.
 pub(crate) fn history(
     codec: Codec,
     id: Option<&RequestId>,
     channel: &Channel,
     partitions: PartitionCount,
-    events: &[StoredEvent],
-    more: bool,
+    page: (&[StoredEvent], bool),
+    direction: Direction,
 ) -> Message {
-    let first = events.chunk_by(|a, b| a.position.epoch == b.position.epoch).next().unwrap_or(&[]);
-    let more = more || first.len() < events.len();
-    let mut encoder = encoder_of(codec, channel, partitions, first)
+    let (events, more) = page;
+    let mut epochs = events.chunk_by(|a, b| a.position.epoch == b.position.epoch);
+    let near = match direction {
+        Direction::Forward => epochs.next(),
+        Direction::Backward => epochs.next_back(),
+    }
+    .unwrap_or(&[]);
+    let more = more || near.len() < events.len();
+    let mut encoder = encoder_of(codec, channel, partitions, near)
         .unwrap_or_else(|| EventsEncoder::new(codec, channel.partition(partitions), Epoch::FIRST));
     frame(codec, encoder.history(id, channel.as_str(), more))
 }

@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::reader::Page as ReadPage;
-use crate::render;
+use crate::render::{self, Direction};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,6 +32,10 @@ impl Session {
         let (reader, reads) = (Arc::clone(&self.context.reader), Arc::clone(&self.reads));
         let (outbox, codec) = (Arc::clone(&self.outbox), self.accepted.codec);
         let partitions = self.context.hub.partitions();
+        let direction = match query.page {
+            Page::After(_) => Direction::Forward,
+            Page::Last | Page::Before(_) => Direction::Backward,
+        };
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         self.context.tasks.spawn("history", async move {
             let read = match query.page {
@@ -41,7 +45,8 @@ impl Session {
             };
             let message = match read {
                 Ok(ReadPage { events, more, .. }) => {
-                    render::history(codec, id.as_ref(), &channel, partitions, &events, more)
+                    let page = (&events[..], more);
+                    render::history(codec, id.as_ref(), &channel, partitions, page, direction)
                 }
                 Err(refusal) => render::error(codec, id.as_ref(), &refusal),
             };

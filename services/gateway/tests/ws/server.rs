@@ -105,7 +105,7 @@ impl Server {
 
     pub(crate) async fn open(&self) -> Client {
         let url = format!("ws://{}/v1/ws", self.address);
-        let (socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+        let (socket, _) = Box::pin(tokio_tungstenite::connect_async(url)).await.unwrap();
         Client { socket }
     }
 
