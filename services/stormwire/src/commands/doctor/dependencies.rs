@@ -83,24 +83,26 @@ async fn journal(config: &Config, engines: &mut Engines) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("journal", "NATS answers and JetStream is on")];
     let (mut there, mut bytes) = (0, 0);
     for partition in config.partitions.all() {
-        match journal.tip(partition).await {
-            Ok(tip) => {
-                there += 1;
-                bytes += tip.bytes;
-                if tip.bytes > tip.bytes_max / 4 * 3 {
-                    findings.push(Finding::warn(
-                        "streams",
-                        format!("partition {partition} is {} % full", tip.bytes * 100 / tip.bytes_max.max(1)),
-                        "workers are behind or absent: look at `stormwire messages` and at the archive",
-                    ));
-                }
-            }
-            Err(error @ JournalError::Settings { .. }) => findings.push(Finding::fail(
+        let Ok(tip) = journal.tip(partition).await else { continue };
+        there += 1;
+        bytes += tip.bytes;
+        if tip.bytes > tip.bytes_max / 4 * 3 {
+            findings.push(Finding::warn(
+                "streams",
+                format!(
+                    "partition {partition} is {} % full",
+                    tip.bytes * 100 / tip.bytes_max.max(1)
+                ),
+                "workers are behind or absent: look at `stormwire messages` and at the archive",
+            ));
+        }
+        // The stream is there, so opening it only compares its settings.
+        if let Err(error @ JournalError::Settings { .. }) = journal.open(partition).await {
+            findings.push(Finding::fail(
                 "streams",
                 error.to_string(),
                 "correct the setting in the configuration, or the stream with the nats tool",
-            )),
-            Err(_) => {}
+            ));
         }
     }
     let all = config.partitions.get();
