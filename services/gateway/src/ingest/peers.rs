@@ -7,10 +7,13 @@ use std::time::Duration;
 use stormwire_journal::message::{Heartbeat, Reply};
 use stormwire_journal::owner::BEAT_EVERY;
 use stormwire_journal::{PeerRequest, Peers};
-use stormwire_telemetry::Tasks;
+use stormwire_telemetry::{Quiet, Tasks};
 use tokio::sync::mpsc;
 
 const RETRY: Duration = Duration::from_millis(200);
+/// While there is no connection, each attempt fails the same way: one line in ten seconds will do.
+static UNHEARD: Quiet = Quiet::new(Duration::from_secs(10));
+static UNASKED: Quiet = Quiet::new(Duration::from_secs(10));
 
 /// Starts both. `inboxes` are the partitions' tasks, ascending.
 pub(super) fn spawn(
@@ -62,7 +65,11 @@ async fn listen(shared: &Shared, peers: &dyn Peers) {
                     }
                 }
             }
-            Err(error) => tracing::warn!(%error, "heartbeats cannot be heard"),
+            Err(error) => {
+                if let Some(suppressed) = UNHEARD.ready() {
+                    tracing::warn!(%error, suppressed, "heartbeats cannot be heard");
+                }
+            }
         }
         tokio::time::sleep(RETRY).await;
     }
@@ -94,7 +101,11 @@ async fn serve(
                         route(&inboxes, request);
                     }
                 }
-                Err(error) => tracing::warn!(%error, "other gateways cannot ask this one"),
+                Err(error) => {
+                    if let Some(suppressed) = UNASKED.ready() {
+                        tracing::warn!(%error, suppressed, "other gateways cannot ask this one");
+                    }
+                }
             }
             tokio::time::sleep(RETRY).await;
         }
