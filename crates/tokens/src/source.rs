@@ -148,3 +148,27 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stormwire_guard::BreakerState;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_is_gone_opens_the_breaker_and_one_that_is_back_closes_it() {
+        let name = format!("stormwire-jwks-{:032x}", rand::random::<u128>());
+        let path = std::env::temp_dir().join(name);
+        let source = Source::new(&KeySource::File(path.clone())).unwrap();
+        let config = GuardConfig::default();
+        for _ in 0..config.open_after {
+            assert!(matches!(source.read().await, Err(GuardError::Failed(SourceError::File(_)))));
+        }
+        assert_eq!(source.guard.state(), BreakerState::Open);
+        assert!(matches!(source.read().await, Err(GuardError::Open { .. })));
+        std::fs::write(&path, "{}").unwrap();
+        tokio::time::advance(config.open_for).await;
+        assert_eq!(source.read().await.unwrap(), "{}");
+        assert_eq!(source.guard.state(), BreakerState::Closed);
+        std::fs::remove_file(path).unwrap();
+    }
+}
