@@ -1,7 +1,5 @@
 //! The breaker of reads: opened by a file that does not answer as it should, closed when it does.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic")]
-
 use sqlx::ConnectOptions as _;
 use std::sync::Arc;
 use std::time::Duration;
