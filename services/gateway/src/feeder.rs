@@ -30,13 +30,15 @@ pub(crate) async fn feed(hub: Arc<Hub>, reader: Arc<Reader>, behind: Vec<Parked>
             continue;
         }
         let feed = hub.feed(&subscription.channel);
+        // Watched before it is looked at: what moves in between is not missed.
+        let mut reached = feed.watch();
         match feed.join(subscription, next.position, PAGE_BYTES) {
             Joined::Live => continue,
             Joined::Advanced(position) => next.position = position,
             // The position was checked when it was given: this gateway's tail is behind it.
             Joined::Above => {
                 tokio::select! {
-                    () = feed.moved() => {}
+                    _ = reached.changed() => {}
                     () = subscription.outbox.ended() => continue,
                 }
             }

@@ -145,11 +145,6 @@ impl Feed {
         let _ = reached.wait_for(Option::is_some).await;
     }
 
-    /// Waits until the tail has moved on (or stopped, or started).
-    pub(crate) async fn moved(&self) {
-        let _ = self.reached.subscribe().changed().await;
-    }
-
     /// Tells of every move of the tail.
     pub(crate) fn watch(&self) -> watch::Receiver<Option<Standing>> {
         self.reached.subscribe()

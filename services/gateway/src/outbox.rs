@@ -129,7 +129,7 @@ impl Outbox {
         self.waker.wake();
     }
 
-    /// Moves what is queued into `messages` and the parked subscriptions into `parked`; registers the
+    /// Moves what is queued into `messages`, which is empty, and the parked subscriptions into `parked`; registers the
     /// task to be woken for more. Gives back why the connection ends, once it should.
     pub(crate) fn drain(
         &self,
@@ -139,11 +139,8 @@ impl Outbox {
     ) -> Option<Closing> {
         self.waker.register(cx.waker());
         let mut queue = self.queue.lock();
-        if messages.is_empty() {
-            std::mem::swap(messages, &mut queue.messages);
-        } else {
-            messages.append(&mut queue.messages);
-        }
+        debug_assert!(messages.is_empty(), "what was taken before is sent first");
+        std::mem::swap(messages, &mut queue.messages);
         parked.append(&mut queue.parked);
         queue.bytes = 0;
         let closing = queue.closing.clone();
