@@ -1,6 +1,6 @@
 //! The port Journal on the one file.
 
-use crate::logs::{Append, Log, Logs, SEQ_MAX, key, seq_of};
+use crate::logs::{Append, Log, Logs, Map, SEQ_MAX, key, seq_of};
 use crate::reads::Reads;
 use crate::tail::Tails;
 use crate::writer::{WriteError, Writer};
@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use sqlx::{Row as _, SqliteConnection};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use stormwire_core::{Epoch, FrameSeq, Partition, PartitionCount, Timestamp};
 use stormwire_journal::{AppendError, Journal, JournalError, StoredFrame, Tail, Tip};
@@ -76,8 +75,8 @@ impl EmbeddedJournal {
         let logs = Arc::clone(&self.logs);
         let trimmed = self.writer.write(
             0,
-            move |connection| Box::pin(trim(connection, partition, low, high)),
-            move |bytes| logs.trimmed(partition, through, *bytes),
+            move |connection| Box::pin(trim(connection, (partition, epoch), low, high)),
+            move |bytes| logs.trimmed(partition, epoch, through, *bytes),
         );
         trimmed.await.map(drop).map_err(unavailable)
     }
@@ -86,7 +85,7 @@ impl EmbeddedJournal {
 /// Removes the frames between two keys and says how many bytes they had.
 async fn trim(
     connection: &mut SqliteConnection,
-    partition: Partition,
+    (partition, epoch): (Partition, Epoch),
     low: i64,
     high: i64,
 ) -> Result<u64, sqlx::Error> {
@@ -102,24 +101,68 @@ async fn trim(
         .bind(high)
         .execute(&mut *connection)
         .await?;
-    sqlx::query("UPDATE logs SET trimmed = max(trimmed, ?), ts = max(ts, ?) WHERE partition = ?")
-        .bind(seq_of(high).cast_signed())
-        .bind(ts.unwrap_or(0))
-        .bind(i64::from(partition.0))
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "UPDATE logs SET trimmed = max(trimmed, ?), ts = max(ts, ?)
+         WHERE partition = ? AND epoch = ?",
+    )
+    .bind(seq_of(high).cast_signed())
+    .bind(ts.unwrap_or(0))
+    .bind(i64::from(partition.0))
+    .bind(i64::from(epoch.0))
+    .execute(connection)
+    .await?;
     Ok(bytes.cast_unsigned())
+}
+
+/// Notes a new log; one that is there is left as it is.
+async fn insert_log(
+    connection: &mut SqliteConnection,
+    partition: Partition,
+    epoch: Epoch,
+    first: FrameSeq,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO logs (partition, epoch, trimmed, ts) VALUES (?, ?, ?, 0)
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(i64::from(partition.0))
+    .bind(i64::from(epoch.0))
+    .bind((first - 1).cast_signed())
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+/// Forgets a log; a frame that came meanwhile goes with it.
+async fn delete_log(
+    connection: &mut SqliteConnection,
+    partition: Partition,
+    epoch: Epoch,
+) -> Result<(), sqlx::Error> {
+    if let Some((low, high)) = key(partition, epoch, 0).zip(key(partition, epoch, SEQ_MAX)) {
+        sqlx::query("DELETE FROM frames WHERE id BETWEEN ? AND ?")
+            .bind(low)
+            .bind(high)
+            .execute(&mut *connection)
+            .await?;
+    }
+    sqlx::query("DELETE FROM logs WHERE partition = ? AND epoch = ?")
+        .bind(i64::from(partition.0))
+        .bind(i64::from(epoch.0))
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 /// Reads where the logs stand, and the newest timestamp among them.
 pub(crate) async fn load(
     connection: &mut SqliteConnection,
-) -> Result<(BTreeMap<Partition, Log>, Timestamp), sqlx::Error> {
+) -> Result<(Map, Timestamp), sqlx::Error> {
     let rows: Vec<(u16, u32, i64, i64)> =
         sqlx::query_as("SELECT partition, epoch, trimmed, ts FROM logs")
             .fetch_all(&mut *connection)
             .await?;
-    let (mut logs, mut newest) = (BTreeMap::new(), 0);
+    let (mut logs, mut newest) = (Map::new(), 0);
     for (partition, epoch, trimmed, ts) in rows {
         let (partition, epoch) = (Partition(partition), Epoch(epoch));
         let range = key(partition, epoch, 0).zip(key(partition, epoch, SEQ_MAX));
@@ -137,7 +180,8 @@ pub(crate) async fn load(
         let trimmed = trimmed.cast_unsigned();
         let last = last.map_or(trimmed, seq_of);
         let first = first.map_or(trimmed + 1, seq_of);
-        logs.insert(partition, Log { epoch, first, last, bytes: bytes.cast_unsigned() });
+        let log = Log { epoch, first, last, bytes: bytes.cast_unsigned() };
+        logs.insert((partition, epoch), log);
     }
     Ok((logs, Timestamp(newest)))
 }
@@ -152,35 +196,56 @@ impl Journal for EmbeddedJournal {
         if let Some(tip) = self.logs.tip(partition) {
             return Ok(tip);
         }
-        if partition.0 >= PartitionCount::MAX {
-            let most = PartitionCount::MAX;
-            return Err(JournalError::Protocol(format!("there are at most {most} partitions")));
-        }
-        let logs = Arc::clone(&self.logs);
-        let made = self.writer.write(
-            0,
-            move |connection| {
-                Box::pin(async move {
-                    sqlx::query(
-                        "INSERT INTO logs (partition, epoch, trimmed, ts) VALUES (?, ?, 0, 0)
-                         ON CONFLICT DO NOTHING",
-                    )
-                    .bind(i64::from(partition.0))
-                    .bind(i64::from(Epoch::FIRST.0))
-                    .execute(connection)
-                    .await
-                })
-            },
-            move |_| logs.made(partition, Epoch::FIRST),
-        );
-        made.await.map_err(unavailable)?;
-        self.tip(partition).await
+        self.begin(partition, Epoch::FIRST, 1).await
     }
 
     async fn tip(&self, partition: Partition) -> Result<Tip, JournalError> {
         self.logs.tip(partition).ok_or_else(|| {
             JournalError::Protocol(format!("the log of partition {partition} was not made"))
         })
+    }
+
+    async fn epochs(&self, partition: Partition) -> Result<Vec<Tip>, JournalError> {
+        Ok(self.logs.tips(partition))
+    }
+
+    async fn begin(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        first: FrameSeq,
+    ) -> Result<Tip, JournalError> {
+        let first = first.max(1);
+        if key(partition, epoch, first).is_none() || partition.0 >= PartitionCount::MAX {
+            return Err(JournalError::Protocol(format!(
+                "partition {partition}, epoch {epoch}, frame {first}: a number is too large"
+            )));
+        }
+        let logs = Arc::clone(&self.logs);
+        let made = self.writer.write(
+            0,
+            move |connection| Box::pin(insert_log(connection, partition, epoch, first)),
+            move |()| logs.made(partition, epoch, first),
+        );
+        made.await.map_err(unavailable)?;
+        let tips = self.logs.tips(partition);
+        tips.into_iter().find(|tip| tip.epoch == epoch).ok_or_else(|| {
+            JournalError::Unavailable(format!("the log of epoch {epoch} was removed meanwhile"))
+        })
+    }
+
+    async fn remove(&self, partition: Partition, epoch: Epoch) -> Result<(), JournalError> {
+        if let Some(log) = self.logs.log(partition, epoch) {
+            // In steps, so that no append waits long.
+            self.trim(partition, epoch, log.last).await?;
+        }
+        let logs = Arc::clone(&self.logs);
+        let removed = self.writer.write(
+            0,
+            move |connection| Box::pin(delete_log(connection, partition, epoch)),
+            move |()| logs.removed(partition, epoch),
+        );
+        removed.await.map_err(unavailable)
     }
 
     async fn append(
@@ -225,7 +290,7 @@ impl Journal for EmbeddedJournal {
         epoch: Epoch,
         through: FrameSeq,
     ) -> Result<(), JournalError> {
-        while let Some(log) = self.logs.log(partition).filter(|log| log.epoch == epoch) {
+        while let Some(log) = self.logs.log(partition, epoch) {
             let through = through.min(log.last);
             if log.first > through {
                 break;

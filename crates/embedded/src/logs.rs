@@ -40,6 +40,13 @@ pub(crate) struct Log {
     pub(crate) bytes: u64,
 }
 
+/// Logs by partition and epoch; the last one of a partition is its current one.
+pub(crate) type Map = BTreeMap<(Partition, Epoch), Log>;
+
+fn of(logs: &Map, partition: Partition) -> impl DoubleEndedIterator<Item = &Log> {
+    logs.range((partition, Epoch(0))..=(partition, Epoch(u32::MAX))).map(|(_, log)| log)
+}
+
 /// An append on its way to the writer.
 #[derive(Debug)]
 pub(crate) struct Append {
@@ -67,7 +74,7 @@ pub(crate) struct Logs {
 
 #[derive(Debug)]
 struct State {
-    logs: BTreeMap<Partition, Log>,
+    logs: Map,
     /// The newest timestamp given out.
     ts: Timestamp,
 }
@@ -75,25 +82,27 @@ struct State {
 impl Logs {
     /// The logs as the file has them, each of which may take `bytes_max`, and the newest timestamp
     /// found in it.
-    pub(crate) fn new(
-        logs: BTreeMap<Partition, Log>,
-        newest: Timestamp,
-        bytes_max: u64,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub(crate) fn new(logs: Map, newest: Timestamp, bytes_max: u64, clock: Arc<dyn Clock>) -> Self {
         Self { state: Mutex::new(State { logs, ts: newest }), bytes_max, clock }
     }
 
-    /// Where a log stands, if it was made.
-    pub(crate) fn tip(&self, partition: Partition) -> Option<Tip> {
-        let log = *self.state.lock().logs.get(&partition)?;
-        let Log { epoch, first, last, bytes } = log;
-        Some(Tip { epoch, first, last, bytes, bytes_max: self.bytes_max })
+    /// Where a partition's logs stand, ascending by epoch.
+    pub(crate) fn tips(&self, partition: Partition) -> Vec<Tip> {
+        let tip = |log: &Log| {
+            let Log { epoch, first, last, bytes } = *log;
+            Tip { epoch, first, last, bytes, bytes_max: self.bytes_max }
+        };
+        of(&self.state.lock().logs, partition).map(tip).collect()
     }
 
-    /// The epoch and last frame of a log that was made.
-    pub(crate) fn log(&self, partition: Partition) -> Option<Log> {
-        self.state.lock().logs.get(&partition).copied()
+    /// Where the current log stands, if one was made.
+    pub(crate) fn tip(&self, partition: Partition) -> Option<Tip> {
+        self.tips(partition).pop()
+    }
+
+    /// One log.
+    pub(crate) fn log(&self, partition: Partition, epoch: Epoch) -> Option<Log> {
+        self.state.lock().logs.get(&(partition, epoch)).copied()
     }
 
     /// The journal's time: the clock's, but never before what was given out.
@@ -122,19 +131,12 @@ impl Logs {
         planned
     }
 
-    fn judge(
-        &self,
-        logs: &mut BTreeMap<Partition, Log>,
-        append: &Append,
-    ) -> Result<(i64, FrameSeq), AppendError> {
+    fn judge(&self, logs: &mut Map, append: &Append) -> Result<(i64, FrameSeq), AppendError> {
         let refused = |why: String| AppendError::Refused(why);
-        let Some(log) = logs.get_mut(&append.partition) else {
-            return Err(refused(format!("partition {} was not opened", append.partition)));
+        let Some(log) = logs.get_mut(&(append.partition, append.epoch)) else {
+            let Append { partition, epoch, .. } = append;
+            return Err(refused(format!("partition {partition} has no log of epoch {epoch}")));
         };
-        if log.epoch != append.epoch {
-            let (now, named) = (log.epoch, append.epoch);
-            return Err(refused(format!("the log is in epoch {now}, the frame names {named}")));
-        }
         if log.last != append.expected_last {
             return Err(AppendError::WrongLast { expected: append.expected_last });
         }
@@ -155,21 +157,32 @@ impl Logs {
 
     /// A frame was committed.
     pub(crate) fn stored(&self, frame: &StoredFrame) {
-        if let Some(log) = self.state.lock().logs.get_mut(&frame.partition) {
+        if let Some(log) = self.state.lock().logs.get_mut(&(frame.partition, frame.epoch)) {
             log.last = frame.seq;
             log.bytes += frame.bytes.len() as u64;
         }
     }
 
-    /// A log was made.
-    pub(crate) fn made(&self, partition: Partition, epoch: Epoch) {
-        let log = Log { epoch, first: 1, last: 0, bytes: 0 };
-        self.state.lock().logs.entry(partition).or_insert(log);
+    /// A log was made whose first frame will be number `first`.
+    pub(crate) fn made(&self, partition: Partition, epoch: Epoch, first: FrameSeq) {
+        let log = Log { epoch, first, last: first - 1, bytes: 0 };
+        self.state.lock().logs.entry((partition, epoch)).or_insert(log);
     }
 
-    /// Frames up to `through`, of `bytes` in all, were removed.
-    pub(crate) fn trimmed(&self, partition: Partition, through: FrameSeq, bytes: u64) {
-        if let Some(log) = self.state.lock().logs.get_mut(&partition) {
+    /// A log was removed.
+    pub(crate) fn removed(&self, partition: Partition, epoch: Epoch) {
+        self.state.lock().logs.remove(&(partition, epoch));
+    }
+
+    /// Frames up to `through`, of `bytes` in all, were trimmed.
+    pub(crate) fn trimmed(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        through: FrameSeq,
+        bytes: u64,
+    ) {
+        if let Some(log) = self.state.lock().logs.get_mut(&(partition, epoch)) {
             log.first = log.first.max(through + 1);
             log.bytes = log.bytes.saturating_sub(bytes);
         }

@@ -134,7 +134,7 @@ async fn a_failed_commit_is_an_unknown_outcome_and_ends_the_process() {
     journal.append(P, E, 0, frame(1)).await.unwrap();
     let mut connection = by_hand(&path).await;
     sqlx::raw_sql(
-        "CREATE TABLE poison (x INTEGER REFERENCES logs (partition) DEFERRABLE INITIALLY DEFERRED);
+        "CREATE TABLE poison (x INTEGER REFERENCES ledger (partition) DEFERRABLE INITIALLY DEFERRED);
          CREATE TRIGGER poisoned AFTER INSERT ON frames BEGIN INSERT INTO poison VALUES (-1); END;",
     )
     .execute(&mut connection)

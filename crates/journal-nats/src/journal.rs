@@ -114,17 +114,24 @@ impl NatsJournal {
         [self.appends.guard(), self.api.guard()].map(|guard| (guard.dependency(), guard.state()))
     }
 
-    /// The highest epoch of which there is a stream, by the cluster's own list.
-    async fn find_epoch(&self, partition: Partition) -> Result<Option<Epoch>, JournalError> {
+    /// The epochs of which there are streams, ascending, by the cluster's own list.
+    async fn find_epochs(&self, partition: Partition) -> Result<Vec<Epoch>, JournalError> {
         let filter = json!({ "subject": names::events_of_all_epochs(partition) });
         let found: StreamNames = self.api.ask("epoch", "STREAM.NAMES", &filter).await??;
         let ours = found.streams.unwrap_or_default();
         let epochs = ours.iter().filter_map(|name| names::parse_stream(name));
-        let highest = epochs.filter(|(of, _)| *of == partition).map(|(_, epoch)| epoch).max();
-        if let Some(epoch) = highest {
-            self.epochs.lock().insert(partition, (epoch, Instant::now()));
-        }
-        Ok(highest)
+        let mut epochs: Vec<Epoch> =
+            epochs.filter(|(of, _)| *of == partition).map(|(_, epoch)| epoch).collect();
+        epochs.sort_unstable();
+        match epochs.last() {
+            Some(epoch) => self.epochs.lock().insert(partition, (*epoch, Instant::now())),
+            None => self.epochs.lock().remove(&partition),
+        };
+        Ok(epochs)
+    }
+
+    async fn find_epoch(&self, partition: Partition) -> Result<Option<Epoch>, JournalError> {
+        Ok(self.find_epochs(partition).await?.pop())
     }
 
     async fn current_epoch(&self, partition: Partition) -> Result<Epoch, JournalError> {
@@ -212,6 +219,45 @@ impl Journal for NatsJournal {
                 Err(refusal.into())
             }
         }
+    }
+
+    async fn epochs(&self, partition: Partition) -> Result<Vec<Tip>, JournalError> {
+        let mut logs = Vec::new();
+        for epoch in self.find_epochs(partition).await? {
+            match self.info(partition, epoch).await? {
+                Ok(info) => logs.push(tip(epoch, &info)),
+                Err(refusal) if refusal.err_code == STREAM_NOT_FOUND => {}
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
+        Ok(logs)
+    }
+
+    async fn begin(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        first: FrameSeq,
+    ) -> Result<Tip, JournalError> {
+        let info = match self.info(partition, epoch).await? {
+            Err(refusal) if refusal.err_code == STREAM_NOT_FOUND => {
+                let wanted = settings::wanted_from(&self.config, partition, epoch, first);
+                self.create(partition, epoch, &wanted).await?
+            }
+            found => found?,
+        };
+        self.find_epochs(partition).await?;
+        Ok(tip(epoch, &info))
+    }
+
+    async fn remove(&self, partition: Partition, epoch: Epoch) -> Result<(), JournalError> {
+        let subject = format!("STREAM.DELETE.{}", names::stream(partition, epoch));
+        match self.api.ask::<Value>("remove", &subject, &Value::Null).await? {
+            Err(refusal) if refusal.err_code != STREAM_NOT_FOUND => return Err(refusal.into()),
+            Ok(_) | Err(_) => {}
+        }
+        self.epochs.lock().remove(&partition);
+        Ok(())
     }
 
     async fn append(

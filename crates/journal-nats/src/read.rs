@@ -1,6 +1,6 @@
 //! Reading stored frames: pages from any replica, single frames from the leader.
 
-use crate::api::{self, Api, MESSAGE_NOT_FOUND};
+use crate::api::{self, Api, MESSAGE_NOT_FOUND, STREAM_NOT_FOUND};
 use crate::caller::CallError;
 use crate::names;
 use async_nats::{HeaderMap, Message};
@@ -199,7 +199,10 @@ async fn ask_leader(
     let subject = format!("STREAM.MSG.GET.{}", names::stream(log.partition, log.epoch));
     let stored = match api.ask::<Got>("frame", &subject, request).await? {
         Ok(got) => got.message,
-        Err(refusal) if refusal.err_code == MESSAGE_NOT_FOUND => return Ok(None),
+        // The log of an epoch that has ended may be gone with all its frames.
+        Err(refusal) if [MESSAGE_NOT_FOUND, STREAM_NOT_FOUND].contains(&refusal.err_code) => {
+            return Ok(None);
+        }
         Err(refusal) => return Err(refusal.into()),
     };
     let bytes = base64::engine::general_purpose::STANDARD

@@ -3,7 +3,7 @@
 use crate::config::NatsConfig;
 use crate::names;
 use serde_json::{Map, Value, json};
-use stormwire_core::{Epoch, Partition};
+use stormwire_core::{Epoch, FrameSeq, Partition};
 
 /// Largest message a stream takes: frames are at most 256 KiB, the rest is room for what they become.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 512 * 1024;
@@ -51,6 +51,21 @@ pub(crate) fn wanted(config: &NatsConfig, partition: Partition, epoch: Epoch) ->
         "allow_msg_ttl": false,
         "metadata": { "program": "stormwire" },
     })
+}
+
+/// The same for an epoch whose first frame is not number 1. What a stream began with is no setting that
+/// is compared: it cannot be changed, and readers take it as it is.
+pub(crate) fn wanted_from(
+    config: &NatsConfig,
+    partition: Partition,
+    epoch: Epoch,
+    first: FrameSeq,
+) -> Value {
+    let mut wanted = wanted(config, partition, epoch);
+    if first > 1 {
+        wanted["first_seq"] = json!(first);
+    }
+    wanted
 }
 
 /// Every setting of `found` that is not as `wanted`: its name, what was found, what was expected.

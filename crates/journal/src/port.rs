@@ -108,6 +108,32 @@ pub trait Journal: Send + Sync + 'static {
     /// [`JournalError::Unavailable`], [`JournalError::Protocol`].
     async fn tip(&self, partition: Partition) -> Result<Tip, JournalError>;
 
+    /// Every log of the partition that there is, one an epoch, ascending; none before the first
+    /// [`Journal::open`]. Each by the state of the one who may write it.
+    ///
+    /// # Errors
+    /// [`JournalError::Unavailable`], [`JournalError::Protocol`].
+    async fn epochs(&self, partition: Partition) -> Result<Vec<Tip>, JournalError>;
+
+    /// Makes the log of `epoch`, whose first frame will be number `first`, and says where it stands. One
+    /// that is there already is left as it is, so that whoever finds an epoch closed may do it, twice as
+    /// well. The highest epoch is the partition's current one from then on.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    async fn begin(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        first: FrameSeq,
+    ) -> Result<Tip, JournalError>;
+
+    /// Removes the log of an epoch with all its frames. Removing one that is not there does no harm.
+    ///
+    /// # Errors
+    /// [`JournalError::Unavailable`].
+    async fn remove(&self, partition: Partition, epoch: Epoch) -> Result<(), JournalError>;
+
     /// Stores `frame` as number `expected_last + 1`, durably, or not at all; two appends with the same
     /// `expected_last` can never both succeed.
     ///
@@ -122,8 +148,8 @@ pub trait Journal: Send + Sync + 'static {
     ) -> Result<FrameSeq, AppendError>;
 
     /// Frames from `from` on, ascending, at most `frames` and about `bytes` (at least one frame if there
-    /// is one). An empty answer says nothing by itself: compare with [`Journal::tip`]. Frames that are
-    /// missing in the middle are left out.
+    /// is one). An empty answer says nothing by itself: compare with [`Journal::tip`], or for an epoch that
+    /// has ended with [`Journal::epochs`]. Frames that are missing in the middle are left out.
     ///
     /// # Errors
     /// [`JournalError::Unavailable`], [`JournalError::Protocol`].

@@ -5,9 +5,14 @@
 //! empty journal whose logs take [`LOG_BYTES_MAX`]; `None` skips the test (the server is not on this
 //! machine). The macro makes one test of each property.
 
+mod epochs;
 mod follow;
 mod model;
 
+pub use epochs::{
+    a_later_epoch_begins_where_it_is_told_and_is_current, a_tail_follows_into_a_later_epoch,
+    an_ended_epoch_stays_readable_until_it_is_removed,
+};
 pub use follow::{
     a_tail_tells_nothing_of_other_partitions, a_tail_with_repair_misses_nothing_and_keeps_order,
     what_follows_the_tip_comes_over_a_tail_taken_before,
@@ -67,6 +72,9 @@ macro_rules! journal_suite {
             what_follows_the_tip_comes_over_a_tail_taken_before
             a_tail_with_repair_misses_nothing_and_keeps_order
             a_tail_tells_nothing_of_other_partitions
+            a_later_epoch_begins_where_it_is_told_and_is_current
+            an_ended_epoch_stays_readable_until_it_is_removed
+            a_tail_follows_into_a_later_epoch
             the_journal_agrees_with_a_model
         }
     };

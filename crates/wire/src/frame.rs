@@ -5,7 +5,8 @@
 //! ```text
 //! frame    'S' version kind 0 | appender 16 | counter u64 | body
 //! claim    gateway u8+text                                  (kind 2)
-//! close    next epoch u32 | its first seq u64                (kind 3)
+//! close    next epoch u32 | its first seq u64 | lost from u64 (kind 3)
+//! rewound  lost from u64 | last seen u64                     (kind 4)
 //! events   producers u16 × (user u8+text, producer u8+text)  (kind 1)
 //!          channels  u16 × (u8+text)
 //!          traces    u16 × (trace 16, span 8, flags u8)
@@ -15,7 +16,7 @@
 //! ```
 //! A *run* is what one publish, or a part of it, put into this frame: events of one channel and one
 //! producer with consecutive sequence numbers. A reader that wants other channels skips a run by its
-//! length. `trace` and an absent producer sequence are written as 0xFFFF and 0.
+//! length. `lost from` is the first number whose frame may be lost, 0 for none. `trace` and an absent producer sequence are written as 0xFFFF and 0.
 
 use stormwire_core::MAX_EVENTS_PER_FRAME;
 
@@ -24,7 +25,7 @@ mod encode;
 mod events;
 
 pub use decode::{Body, Event, Events, Frame, FrameError, Run};
-pub use encode::{FrameBuilder, claim, close};
+pub use encode::{FrameBuilder, claim, close, rewound};
 pub use events::{EncodedEvents, EventParts, EventTooLarge, EventsBuilder};
 
 /// The version that this process writes.
@@ -46,6 +47,7 @@ const NO_TRACE: u16 = u16::MAX;
 const KIND_EVENTS: u8 = 1;
 const KIND_CLAIM: u8 = 2;
 const KIND_CLOSE: u8 = 3;
+const KIND_REWOUND: u8 = 4;
 const HAS_TYPE: u8 = 1;
 const HAS_KEY: u8 = 2;
 const HAS_ID: u8 = 4;

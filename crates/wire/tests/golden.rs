@@ -107,8 +107,12 @@ fn frames_are_pinned() {
     builder.push(&channel("flights:JFK-AA"), "alice", "9f3c", 5, trace, &two);
     builder.push(&channel("flights:JFK-UA"), "bob", "", 0, None, &two);
     let mut all = BytesMut::new();
-    let frames =
-        [builder.finish(id), frame::claim(id, "gateway-1"), frame::close(id, Epoch(2), 8192)];
+    let frames = [
+        builder.finish(id),
+        frame::claim(id, "gateway-1"),
+        frame::close(id, Epoch(2), 8192, Some(77)),
+        frame::rewound(id, 77, 101),
+    ];
     frames.iter().for_each(|frame| all.extend_from_slice(frame));
     pinned("frame.hex", &frames.map(|frame| hex(&frame)));
     for line in lines("frame.hex") {

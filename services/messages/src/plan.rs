@@ -206,8 +206,8 @@ impl Pending {
                 self.events += usize::from(events.len());
                 self.batch.frames.push((seq, ts, frame));
             }
-            Body::Claim { .. } => {}
-            Body::Close { next, first_seq } => {
+            Body::Claim { .. } | Body::Rewound { .. } => {}
+            Body::Close { next, first_seq, .. } => {
                 // The ledger moves to the end of this epoch first; the next batch steps over.
                 self.place.epoch = *next;
                 self.place.next = (*first_seq).max(seq + 1);

@@ -2,7 +2,8 @@
 
 use super::{
     FrameId, HAS_ID, HAS_KEY, HAS_TYPE, HEADER_BYTES, IS_BINARY, KIND_CLAIM, KIND_CLOSE,
-    KIND_EVENTS, MAGIC, NO_TRACE, RUN_HEADER_BYTES, TRACE_BYTES, TraceContext, VERSION,
+    KIND_EVENTS, KIND_REWOUND, MAGIC, NO_TRACE, RUN_HEADER_BYTES, TRACE_BYTES, TraceContext,
+    VERSION,
 };
 use bytes::Bytes;
 use std::ops::Range;
@@ -67,6 +68,15 @@ pub enum Body {
         next: Epoch,
         /// Its first sequence number.
         first_seq: FrameSeq,
+        /// The first number of this epoch whose frame may be lost, where the log had gone back.
+        lost_from: Option<FrameSeq>,
+    },
+    /// The log has gone back; nothing but the epoch's close may follow.
+    Rewound {
+        /// The first number whose frame may be lost.
+        lost_from: FrameSeq,
+        /// The highest number that is known to have been there.
+        seen: FrameSeq,
     },
 }
 
@@ -135,7 +145,12 @@ impl Frame {
                 let gateway = reader.text()?;
                 Body::Claim { gateway: text(bytes, &gateway).into() }
             }
-            KIND_CLOSE => Body::Close { next: Epoch(reader.u32()?), first_seq: reader.u64()? },
+            KIND_CLOSE => Body::Close {
+                next: Epoch(reader.u32()?),
+                first_seq: reader.u64()?,
+                lost_from: Some(reader.u64()?).filter(|from| *from > 0),
+            },
+            KIND_REWOUND => Body::Rewound { lost_from: reader.u64()?, seen: reader.u64()? },
             kind => return Err(FrameError::UnknownKind(kind)),
         };
         if reader.at != bytes.len() {
@@ -163,12 +178,12 @@ impl Frame {
         Ok(FrameId { appender, counter: reader.u64()? })
     }
 
-    /// The events; none in a claim or a close.
+    /// The events; none in a frame of another kind.
     #[must_use]
     pub const fn events(&self) -> Option<&Events> {
         match &self.body {
             Body::Events(events) => Some(events),
-            Body::Claim { .. } | Body::Close { .. } => None,
+            Body::Claim { .. } | Body::Close { .. } | Body::Rewound { .. } => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     EncodedEvents, FRAME_BYTES_MAX, FrameId, HEADER_BYTES, KIND_CLAIM, KIND_CLOSE, KIND_EVENTS,
-    MAGIC, NO_TRACE, RUN_HEADER_BYTES, TRACE_BYTES, TraceContext, VERSION,
+    KIND_REWOUND, MAGIC, NO_TRACE, RUN_HEADER_BYTES, TRACE_BYTES, TraceContext, VERSION,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use hashbrown::{Equivalent, HashMap};
@@ -16,12 +16,24 @@ pub fn claim(id: FrameId, gateway: &str) -> Bytes {
     out.freeze()
 }
 
-/// The frame that ends an epoch: names the next one and the first sequence number of its journal.
+/// The frame that ends an epoch: names the next one and the first sequence number of its log. With
+/// `lost_from`, frames that were acknowledged under that number or above it may be lost.
 #[must_use]
-pub fn close(id: FrameId, next: Epoch, first_seq: FrameSeq) -> Bytes {
+pub fn close(id: FrameId, next: Epoch, first_seq: FrameSeq, lost_from: Option<FrameSeq>) -> Bytes {
     let mut out = header(id, KIND_CLOSE);
     out.put_u32_le(next.0);
     out.put_u64_le(first_seq);
+    out.put_u64_le(lost_from.unwrap_or(0));
+    out.freeze()
+}
+
+/// The frame that says that the log has gone back: it once reached `seen`, and what stood at `lost_from`
+/// and above is lost. Nothing but the epoch's close may follow.
+#[must_use]
+pub fn rewound(id: FrameId, lost_from: FrameSeq, seen: FrameSeq) -> Bytes {
+    let mut out = header(id, KIND_REWOUND);
+    out.put_u64_le(lost_from);
+    out.put_u64_le(seen);
     out.freeze()
 }
 

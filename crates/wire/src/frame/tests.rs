@@ -74,6 +74,26 @@ fn a_frame_takes_only_what_fits() {
 }
 
 #[test]
+fn the_end_of_an_epoch_comes_back_as_it_was_written() {
+    let body = |bytes: Bytes| Frame::decode(&bytes).unwrap().body;
+    let next = stormwire_core::Epoch(2);
+    for lost in [None, Some(40)] {
+        let Body::Close { next: read, first_seq, lost_from } = body(close(id(), next, 900, lost))
+        else {
+            panic!("no close")
+        };
+        assert_eq!((read, first_seq, lost_from), (next, 900, lost));
+    }
+    let Body::Rewound { lost_from, seen } = body(rewound(id(), 40, 70)) else { panic!("another") };
+    assert_eq!((lost_from, seen), (40, 70));
+    for bytes in [close(id(), next, 900, None), rewound(id(), 40, 70)] {
+        for cut in 0..bytes.len() {
+            assert!(Frame::decode(&bytes.slice(..cut)).is_err(), "cut at {cut}");
+        }
+    }
+}
+
+#[test]
 fn a_newer_version_is_told_apart_from_rubbish() {
     let bytes = claim(id(), "gateway-1");
     assert!(

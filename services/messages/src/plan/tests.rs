@@ -86,7 +86,7 @@ fn rubbish_is_a_dead_letter_and_a_newer_version_ends_the_batch_before_it() {
 #[test]
 fn a_close_frame_leads_into_the_next_epoch_without_a_gap() {
     let mut pending = Pending::at(place(1, 7));
-    let close = frame::close(id(7), Epoch(2), 100);
+    let close = frame::close(id(7), Epoch(2), 100, None);
     assert!(pending.push(stored(1, 7, close)));
     assert!(!pending.has_room(10, 10));
     let Prepared { batch, .. } = pending.take();

@@ -29,6 +29,23 @@ impl Journal for Lossy {
         self.journal.tip(partition).await
     }
 
+    async fn epochs(&self, partition: Partition) -> Result<Vec<Tip>, JournalError> {
+        self.journal.epochs(partition).await
+    }
+
+    async fn begin(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        first: FrameSeq,
+    ) -> Result<Tip, JournalError> {
+        self.journal.begin(partition, epoch, first).await
+    }
+
+    async fn remove(&self, partition: Partition, epoch: Epoch) -> Result<(), JournalError> {
+        self.journal.remove(partition, epoch).await
+    }
+
     async fn append(
         &self,
         partition: Partition,
