@@ -141,6 +141,26 @@ impl Archive for PostgresArchive {
         self.inner.readers.page(channel, partition, &query, limit, bytes).await
     }
 
+    async fn history_of_prefix(
+        &self,
+        partition: Partition,
+        prefix: &str,
+        after: Position,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<HistoryPage, ArchiveError> {
+        self.inner.readers.prefix_page(partition, prefix, after, (limit, bytes)).await
+    }
+
+    async fn position_of_prefix_at(
+        &self,
+        partition: Partition,
+        _prefix: &str,
+        since: Timestamp,
+    ) -> Result<Option<Position>, ArchiveError> {
+        self.inner.readers.place_at(partition, since).await
+    }
+
     async fn position_at(
         &self,
         channel: &Channel,

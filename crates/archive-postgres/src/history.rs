@@ -8,8 +8,8 @@ use crate::leases::{ledger, ledger_of};
 use crate::server::Server;
 use crate::time::PgTime;
 use parking_lot::Mutex;
+use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{FromRow, Row as _};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ const TURN_DEADLINE: Duration = Duration::from_secs(5);
 /// journal.
 const COVERED_FOR: Duration = Duration::from_secs(1);
 /// Most gaps told with a page.
-const GAPS_MAX: i64 = 1000;
+pub(crate) const GAPS_MAX: i64 = 1000;
 
 macro_rules! page {
     ($bounds:literal, $where:literal, $order:literal) => {
@@ -40,7 +40,7 @@ macro_rules! page {
                         SELECT found.*, count(*) OVER () AS found,
                                sum(size) OVER (ORDER BY "#, $order, r#") - size AS size_before
                         FROM (
-                            SELECT epoch, "offset", ts, id, type, key, published_by, data, data_binary,
+                            SELECT channel, epoch, "offset", ts, id, type, key, published_by, data, data_binary,
                                    coalesce(octet_length(data), octet_length(data_binary), 0) AS size
                             FROM events WHERE channel = $2 AND "#, $where,
             " ORDER BY ", $order, r#" LIMIT $5) found) cut
@@ -147,7 +147,7 @@ impl Readers {
             .await
     }
 
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, ArchiveError> {
+    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, ArchiveError> {
         match timeout(TURN_DEADLINE, self.permits.acquire()).await {
             Ok(Ok(permit)) => Ok(permit),
             _ => Err(ArchiveError::Unavailable("too many history pages at a time".to_owned())),
@@ -155,7 +155,7 @@ impl Readers {
     }
 
     /// The primary's ledger, at most [`COVERED_FOR`] old; while the primary is away, the last one known.
-    async fn primary_ledger(&self, partition: Partition) -> Option<LedgerEntry> {
+    pub(crate) async fn primary_ledger(&self, partition: Partition) -> Option<LedgerEntry> {
         let known = self.covered.0.lock().get(&partition).copied();
         if let Some((at, entry)) = known.filter(|(at, _)| at.elapsed() < COVERED_FOR) {
             tracing::trace!(age_ms = at.elapsed().as_millis(), "the primary's ledger is known");
@@ -171,7 +171,7 @@ impl Readers {
     }
 }
 
-fn covers(has: Option<LedgerEntry>, needed: Option<LedgerEntry>) -> bool {
+pub(crate) fn covers(has: Option<LedgerEntry>, needed: Option<LedgerEntry>) -> bool {
     let place = |entry: Option<LedgerEntry>| entry.map(|entry| (entry.epoch, entry.last_seq));
     place(has) >= place(needed)
 }
@@ -287,7 +287,7 @@ impl Ask<'_> {
     }
 }
 
-fn last_offset(seq: FrameSeq) -> i64 {
+pub(crate) fn last_offset(seq: FrameSeq) -> i64 {
     Offset::new(seq, 4095).0.cast_signed()
 }
 
@@ -307,7 +307,7 @@ impl Found {
             .iter()
             .filter(|_| found > 0)
             .take(limit)
-            .map(|row| EventRow::from_row(row).map(|row| row.0))
+            .map(event)
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Self {
             more: usize::try_from(found).unwrap_or(usize::MAX) > events.len(),
@@ -318,35 +318,34 @@ impl Found {
     }
 }
 
-struct EventRow(StoredEvent);
-
-impl FromRow<'_, PgRow> for EventRow {
-    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
-        let text: Option<String> = row.try_get("data")?;
-        let bytes: Option<Vec<u8>> = row.try_get("data_binary")?;
-        let binary = bytes.is_some();
-        let data = bytes.or(text.map(String::into_bytes)).unwrap_or_default();
-        Ok(Self(StoredEvent {
-            position: position(row)?,
-            ts: row.try_get::<PgTime, _>("ts")?.0,
-            id: row.try_get("id")?,
-            kind: row.try_get("type")?,
-            key: row.try_get("key")?,
-            user: row.try_get("published_by")?,
-            data: data.into(),
-            binary,
-        }))
-    }
+/// An event of a row with all columns of an event.
+pub(crate) fn event(row: &PgRow) -> Result<StoredEvent, sqlx::Error> {
+    let text: Option<String> = row.try_get("data")?;
+    let bytes: Option<Vec<u8>> = row.try_get("data_binary")?;
+    let binary = bytes.is_some();
+    let data = bytes.or(text.map(String::into_bytes)).unwrap_or_default();
+    let channel = Channel::parse(row.try_get("channel")?);
+    Ok(StoredEvent {
+        channel: channel.map_err(|error| sqlx::Error::Decode(error.into()))?,
+        position: position(row)?,
+        ts: row.try_get::<PgTime, _>("ts")?.0,
+        id: row.try_get("id")?,
+        kind: row.try_get("type")?,
+        key: row.try_get("key")?,
+        user: row.try_get("published_by")?,
+        data: data.into(),
+        binary,
+    })
 }
 
-fn position(row: &PgRow) -> Result<Position, sqlx::Error> {
+pub(crate) fn position(row: &PgRow) -> Result<Position, sqlx::Error> {
     Ok(Position {
         epoch: Epoch(row.try_get::<i32, _>("epoch")?.cast_unsigned()),
         offset: Offset(row.try_get::<i64, _>("offset")?.cast_unsigned()),
     })
 }
 
-fn gap(row: &PgRow) -> Result<Gap, sqlx::Error> {
+pub(crate) fn gap(row: &PgRow) -> Result<Gap, sqlx::Error> {
     Ok(Gap {
         epoch: Epoch(row.try_get::<i32, _>("epoch")?.cast_unsigned()),
         from: Offset(row.try_get::<i64, _>("from_offset")?.cast_unsigned()),

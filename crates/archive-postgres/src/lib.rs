@@ -8,7 +8,7 @@
 //!
 //! - `persist`, `copy`, `memory`: a batch on its way in, and what is kept between batches;
 //! - `refused`: rows that Postgres will not store become dead letters, the rest of the batch goes on;
-//! - `history`, `channels`, `dead_letters`, `leases`: the other tables;
+//! - `history`, `prefix`, `channels`, `dead_letters`, `leases`: the other tables;
 //! - `partitions`: tables by time, made ahead;
 //! - `server`: one database with its pool and its guard.
 
@@ -25,6 +25,7 @@ mod literal;
 mod memory;
 mod partitions;
 mod persist;
+mod prefix;
 mod refused;
 mod schema;
 mod server;

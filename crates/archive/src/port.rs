@@ -110,6 +110,8 @@ pub enum ArchiveError {
 /// One event as the archive gives it back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
+    /// Whose log it is in.
+    pub channel: Channel,
     /// The journal's incarnation and the place in it.
     pub position: Position,
     /// When the journal took it.
@@ -283,6 +285,35 @@ pub trait Archive: Send + Sync + 'static {
         limit: usize,
         bytes: usize,
     ) -> Result<HistoryPage, ArchiveError>;
+
+    /// A page over all channels of a partition whose names begin with `prefix`, in the partition's own
+    /// order: the oldest events behind `after`, at most `limit` and about `bytes` of data, at least one
+    /// if there is one. Read in one snapshot as [`Archive::history`]. `more` may be said of a page
+    /// behind which there is nothing, never the other way round.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    async fn history_of_prefix(
+        &self,
+        partition: Partition,
+        prefix: &str,
+        after: Position,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<HistoryPage, ArchiveError>;
+
+    /// A position of the partition behind which everything stands that was taken at or after `since`
+    /// by the journal's clock on channels that begin with `prefix`. It may be early, by some minutes at
+    /// most; `None` if there is nothing so late.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    async fn position_of_prefix_at(
+        &self,
+        partition: Partition,
+        prefix: &str,
+        since: Timestamp,
+    ) -> Result<Option<Position>, ArchiveError>;
 
     /// The first position of `channel` at or after `since` by the journal's clock; `None` if there is none.
     ///

@@ -11,6 +11,7 @@ mod kit;
 mod leases;
 mod losses;
 mod persist;
+mod prefix;
 
 pub use channels::{
     a_channel_is_known_from_its_first_event, channels_are_paged_by_name,
@@ -33,6 +34,11 @@ pub use persist::{
     a_batch_is_stored_once_however_often_it_is_persisted, a_large_batch_is_stored_whole,
     an_archive_that_is_there_answers, data_comes_back_as_it_was,
     frames_without_events_move_the_ledger, partitions_are_persisted_side_by_side,
+};
+
+pub use prefix::{
+    a_prefix_is_paged_in_the_partitions_order, a_prefix_page_is_bounded_and_tells_gaps,
+    time_finds_a_place_for_a_prefix,
 };
 
 use crate::Archive;
@@ -70,6 +76,9 @@ macro_rules! archive_suite {
             epochs_follow_each_other
             the_history_of_nothing_is_empty
             time_finds_its_position
+            a_prefix_is_paged_in_the_partitions_order
+            a_prefix_page_is_bounded_and_tells_gaps
+            time_finds_a_place_for_a_prefix
             a_frame_that_cannot_be_decoded_is_a_dead_letter
             a_dead_letter_can_be_listed_read_and_dropped
             a_proved_hole_is_told_in_the_pages_that_cover_it

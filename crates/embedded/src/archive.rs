@@ -6,6 +6,7 @@ mod dead_letters;
 mod history;
 mod leases;
 mod persist;
+mod prefix;
 
 use crate::reads::Reads;
 use crate::writer::{WriteError, Writer};
@@ -132,6 +133,34 @@ impl Archive for EmbeddedArchive {
             history::page(&mut snapshot, channel, partition, &query, limit, bytes).await
         };
         self.read("archive_history", read).await
+    }
+
+    async fn history_of_prefix(
+        &self,
+        partition: Partition,
+        prefix: &str,
+        after: Position,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<HistoryPage, ArchiveError> {
+        let read = async {
+            let mut snapshot = self.reads.snapshot().await?;
+            prefix::page(&mut snapshot, (partition, prefix), after, limit, bytes).await
+        };
+        self.read("archive_history_of_prefix", read).await
+    }
+
+    async fn position_of_prefix_at(
+        &self,
+        partition: Partition,
+        prefix: &str,
+        since: Timestamp,
+    ) -> Result<Option<Position>, ArchiveError> {
+        let read = async {
+            let mut snapshot = self.reads.snapshot().await?;
+            prefix::position_at(&mut snapshot, (partition, prefix), since).await
+        };
+        self.read("archive_position_of_prefix_at", read).await
     }
 
     async fn position_at(

@@ -21,14 +21,14 @@ mod server;
 pub use bounds::{MessageLimits, channel, check_producer};
 pub use cursor::Cursor;
 pub use encode::{MessageBatch, error, message, published, request};
-pub use events::{EventsEncoder, OutEvent};
+pub use events::{EventsBody, EventsEncoder, OutEvent};
 pub use operations::{
     Connect, History, Mode, Operation, Page, Payload, Publish, Receipt, Request, RequestId, Signal,
     Since, Subscribe, Target,
 };
 pub use server::{
-    Connected, ConnectedLimits, DeliveredEvent, ErrorMessage, EventsMessage, Gap, HistoryPage,
-    Member, Published, ServerMessage, Subscribed,
+    Connected, ConnectedLimits, DeliveredEvent, ErrorMessage, EventsMessage, Gap, GapTarget,
+    HistoryPage, Member, Published, ServerMessage, Subscribed,
 };
 
 use crate::frame::DATA_BYTES_MAX;

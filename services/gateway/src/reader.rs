@@ -347,7 +347,7 @@ impl<'a> Collector<'a> {
                     return false;
                 }
                 self.bytes = self.bytes.saturating_sub(event.data.len());
-                self.events.push(stored(position, ts, &run, &event));
+                self.events.push(stored(self.channel, position, ts, &run, &event));
                 self.at = position;
             }
         }
@@ -362,8 +362,15 @@ impl<'a> Collector<'a> {
 }
 
 /// One event of a frame as history gives it. Its bytes share the frame's memory.
-fn stored(position: Position, ts: Timestamp, run: &Run<'_>, event: &Event<'_>) -> StoredEvent {
+fn stored(
+    channel: &Channel,
+    position: Position,
+    ts: Timestamp,
+    run: &Run<'_>,
+    event: &Event<'_>,
+) -> StoredEvent {
     StoredEvent {
+        channel: channel.clone(),
         position,
         ts,
         id: event.id.map(str::to_owned),

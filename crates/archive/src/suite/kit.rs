@@ -154,12 +154,14 @@ pub(super) fn positions(events: &[StoredEvent]) -> Vec<Position> {
 
 /// What an event of the suite should come back as.
 pub(super) fn expected(
+    name: &str,
     position: Position,
     ts: Timestamp,
     user: &str,
     event: &EventParts<'_>,
 ) -> StoredEvent {
     StoredEvent {
+        channel: channel(name),
         position,
         ts,
         id: event.id.map(str::to_owned),

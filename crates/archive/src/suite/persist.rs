@@ -33,12 +33,12 @@ pub async fn a_batch_is_stored_and_the_ledger_moves(subject: &Subject) {
     worker.persist(&worker.batch(0, frames)).await.expect("the batch is stored");
     let (first, second) = (worker.times.of(1), worker.times.of(2));
     let due = [
-        expected(at(1, 0), first, "alice", &full),
-        expected(at(1, 1), first, "alice", &json("2")),
-        expected(at(2, 0), second, "carol", &json("[3]")),
+        expected("a:x", at(1, 0), first, "alice", &full),
+        expected("a:x", at(1, 1), first, "alice", &json("2")),
+        expected("a:x", at(2, 0), second, "carol", &json("[3]")),
     ];
     assert_eq!(worker.all("a:x").await, due);
-    assert_eq!(worker.all("a:y").await, [expected(at(1, 2), first, "bob", &bytes)]);
+    assert_eq!(worker.all("a:y").await, [expected("a:y", at(1, 2), first, "bob", &bytes)]);
     let due = LedgerEntry { epoch: E, last_seq: 2, last_frame: Some(id(2)) };
     assert_eq!(worker.ledger().await, Some(due));
     let page = worker.page("a:x", HistoryQuery::Last, 1).await;
@@ -145,7 +145,7 @@ pub async fn data_comes_back_as_it_was(subject: &Subject) {
     for (index, (found, event)) in (0u16..).zip(found.iter().zip(&events)) {
         let (position, user) =
             if index < 9 { (at(1, index), "Ümit") } else { (at(2, index - 9), "o'neil") };
-        let due = expected(position, worker.times.of(position.offset.seq()), user, event);
+        let due = expected("odd:x", position, worker.times.of(position.offset.seq()), user, event);
         assert_eq!(found.data, due.data, "event {index}");
         let ids = [&found.id, &found.kind, &found.key];
         assert_eq!(ids, [&due.id, &due.kind, &due.key], "event {index}");

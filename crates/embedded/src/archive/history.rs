@@ -8,7 +8,7 @@ use stormwire_archive::{Gap, HistoryPage, HistoryQuery, StoredEvent};
 use stormwire_core::{Channel, Epoch, Offset, Partition, Position, Timestamp};
 
 const START: Position = Position { epoch: Epoch(0), offset: Offset(0) };
-const END: Position = Position { epoch: Epoch(u32::MAX), offset: Offset::MAX };
+pub(super) const END: Position = Position { epoch: Epoch(u32::MAX), offset: Offset::MAX };
 
 macro_rules! select {
     ($rest:literal) => {
@@ -19,7 +19,8 @@ macro_rules! select {
         )
     };
 }
-const AFTER: &str = select!("(epoch, \"offset\") > (?, ?) ORDER BY epoch, \"offset\" LIMIT ?");
+pub(super) const AFTER: &str =
+    select!("(epoch, \"offset\") > (?, ?) ORDER BY epoch, \"offset\" LIMIT ?");
 const BEFORE: &str =
     select!("(epoch, \"offset\") < (?, ?) ORDER BY epoch DESC, \"offset\" DESC LIMIT ?");
 
@@ -48,7 +49,7 @@ pub(crate) async fn page(
             .fetch(&mut *snapshot);
         let mut size = 0;
         while let Some(row) = rows.try_next().await? {
-            let event = event(&row)?;
+            let event = event(channel, &row)?;
             size += event.data.len();
             if page.events.len() == limit || (size > bytes && !page.events.is_empty()) {
                 page.more = true;
@@ -70,9 +71,10 @@ pub(crate) async fn page(
     Ok(page)
 }
 
-fn event(row: &SqliteRow) -> Result<StoredEvent, sqlx::Error> {
+pub(super) fn event(channel: &Channel, row: &SqliteRow) -> Result<StoredEvent, sqlx::Error> {
     let offset: i64 = row.try_get(1)?;
     Ok(StoredEvent {
+        channel: channel.clone(),
         position: Position {
             epoch: Epoch(row.try_get(0)?),
             offset: Offset(offset.cast_unsigned()),
@@ -99,7 +101,7 @@ pub(crate) async fn channel_id(
 
 /// Gaps of which some part lies after `low` and not after `high`. There are as many as there were
 /// incidents, not as there are events.
-async fn gaps(
+pub(super) async fn gaps(
     connection: &mut SqliteConnection,
     partition: Partition,
     low: Position,

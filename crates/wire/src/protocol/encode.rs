@@ -2,9 +2,9 @@
 
 use super::json::write::{self, Object, list};
 use super::{
-    Codec, Connected, Cursor, ErrorMessage, EventsEncoder, Member, Mode, Operation, Page, Payload,
-    Published, Receipt, Request, RequestId, ServerMessage, Since, Subscribe, Subscribed, Target,
-    proto,
+    Codec, Connected, Cursor, ErrorMessage, EventsEncoder, GapTarget, Member, Mode, Operation,
+    Page, Payload, Published, Receipt, Request, RequestId, ServerMessage, Since, Subscribe,
+    Subscribed, Target, proto,
 };
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::time::Duration;
@@ -155,13 +155,23 @@ fn message_json(out: &mut BytesMut, message: &ServerMessage<'_>) {
         ServerMessage::History(m) => {
             let mut encoder = EventsEncoder::new(Codec::Json, Partition(0), m.epoch);
             m.events.iter().for_each(|event| encoder.push(&event.as_out()));
-            out.put_slice(&encoder.history(m.id.as_ref(), &m.channel, m.more));
+            out.put_slice(&encoder.history(m.id.as_ref(), &m.channel, m.more, &m.gaps));
         }
         ServerMessage::Gap(m) => {
             let mut object = Object::op(out, "gap", None);
-            object.text("channel", m.channel.as_str());
+            let cursor = match &m.target {
+                GapTarget::Channel(channel) => {
+                    object.text("channel", channel.as_str());
+                    None
+                }
+                GapTarget::Pattern { pattern, cursor } => {
+                    object.text("pattern", pattern);
+                    Some(cursor.encode())
+                }
+            };
             position_json(object.member("from"), m.from);
             position_json(object.member("to"), m.to);
+            object.optional_text("cursor", cursor.as_deref());
             object.end();
         }
         ServerMessage::Presence { id, channel, members } => {
@@ -272,7 +282,7 @@ fn member_json(object: &mut Object<'_>, member: &Member) {
     object.text("session", &member.session);
 }
 
-fn position_json(out: &mut BytesMut, position: Position) {
+pub(super) fn position_json(out: &mut BytesMut, position: Position) {
     let Position { epoch: Epoch(epoch), offset } = position;
     let mut object = Object::new(out);
     object.number("epoch", epoch);

@@ -1,10 +1,12 @@
 //! Writing events: each once per codec, whoever is to read them.
 
+use super::encode::position_json;
 use super::json::write::{self, Object, list};
-use super::proto::raw;
+use super::proto::{self, raw};
 use super::{Codec, Cursor, RequestId};
 use crate::frame::{Event, Run};
 use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message as _;
 use stormwire_core::{Epoch, FrameSeq, Offset, Partition, Position, Timestamp};
 
 /// An event to be written.
@@ -90,55 +92,78 @@ impl EventsEncoder {
     /// Appends an event.
     pub fn push(&mut self, event: &OutEvent<'_>) {
         match self.codec {
-            Codec::Json => self.push_json(event),
+            Codec::Json => self.push_json(None, event),
             Codec::Protobuf => self.push_proto(event),
         }
         self.len += 1;
         self.last = event.offset;
     }
 
+    /// Appends an event of any channel, partition and epoch, which says itself where it stands (JSON
+    /// only). What it is written into is [`EventsEncoder::fragments`] or [`EventsEncoder::pattern_page`].
+    pub fn push_placed(
+        &mut self,
+        channel: &str,
+        partition: Partition,
+        epoch: Epoch,
+        event: &OutEvent<'_>,
+    ) {
+        (self.partition, self.epoch) = (partition, epoch);
+        self.push_json(Some(channel), event);
+        self.len += 1;
+        self.last = event.offset;
+    }
+
     /// The `events` message of these events. The encoder is empty afterwards.
     pub fn events(&mut self, channel: &str, cursor: Option<&Cursor>) -> Bytes {
-        let cursor = cursor.map(Cursor::encode);
-        match self.codec {
-            Codec::Json => {
-                let mut out = self.json_buffer(channel, cursor.as_deref());
-                let mut object = Object::op(&mut out, "events", None);
-                object.text("channel", channel);
-                object.number("epoch", self.epoch.0);
-                self.json_body(&mut object);
-                object.optional_text("cursor", cursor.as_deref());
-                object.end();
-                self.finish(out)
-            }
-            Codec::Protobuf => {
-                let cursor_len = cursor.as_ref().map_or(0, |text| raw::bytes_len(4, text.len()));
-                let mut out = self.proto_op(EVENTS, channel, cursor_len, None);
-                if let Some(cursor) = cursor {
-                    raw::put_bytes(&mut out, 4, cursor.as_bytes());
-                }
-                self.finish(out)
-            }
-        }
+        let mut out = BytesMut::new();
+        self.body().write(&mut out, channel, cursor.map(Cursor::encode).as_deref());
+        out.freeze()
+    }
+
+    /// These events, to be written into several messages. The encoder is empty afterwards.
+    pub fn body(&mut self) -> EventsBody {
+        self.len = 0;
+        EventsBody { codec: self.codec, epoch: self.epoch, bytes: self.body.split().freeze() }
     }
 
     /// The answer to `history` with these events. The encoder is empty afterwards.
-    pub fn history(&mut self, id: Option<&RequestId>, channel: &str, more: bool) -> Bytes {
+    pub fn history(
+        &mut self,
+        id: Option<&RequestId>,
+        channel: &str,
+        more: bool,
+        gaps: &[(Position, Position)],
+    ) -> Bytes {
         match self.codec {
             Codec::Json => {
                 let mut out = self.json_buffer(channel, None);
                 let mut object = Object::op(&mut out, "history", id);
                 object.text("channel", channel);
                 object.number("epoch", self.epoch.0);
-                self.json_body(&mut object);
+                json_body(&mut object, &self.body);
                 object.flag("more", more);
+                if !gaps.is_empty() {
+                    list(object.member("gaps"), gaps, |out, (from, to)| {
+                        let mut object = Object::new(out);
+                        position_json(object.member("from"), *from);
+                        position_json(object.member("to"), *to);
+                        object.end();
+                    });
+                }
                 object.end();
                 self.finish(out)
             }
             Codec::Protobuf => {
                 let more = u64::from(more);
-                let mut out = self.proto_op(HISTORY, channel, raw::varint_len(4, more), id);
+                let gaps: Vec<Vec<u8>> =
+                    gaps.iter().map(|gap| proto::stretch(*gap).encode_to_vec()).collect();
+                let gaps_len: usize = gaps.iter().map(|gap| raw::bytes_len(5, gap.len())).sum();
+                let rest = raw::varint_len(4, more) + gaps_len;
+                let mut out = BytesMut::new();
+                proto_op(&mut out, HISTORY, id, channel, self.epoch, &self.body, rest);
                 raw::put_varint(&mut out, 4, more);
+                gaps.iter().for_each(|gap| raw::put_bytes(&mut out, 5, gap));
                 self.finish(out)
             }
         }
@@ -157,20 +182,25 @@ impl EventsEncoder {
         let mut object = Object::new(&mut out);
         object.text("channel", channel);
         object.number("epoch", self.epoch.0);
-        self.json_body(&mut object);
-        object.flag("more", more);
-        if let Some(next) = next {
-            object.text("next", &next.to_string());
-        }
-        if !gaps.is_empty() {
-            list(object.member("gaps"), gaps, |out, (from, to)| {
-                let mut object = Object::new(out);
-                object.text("from", &from.to_string());
-                object.text("to", &to.to_string());
-                object.end();
-            });
-        }
-        object.end();
+        json_body(&mut object, &self.body);
+        page_end(object, more, next.map(|next| next.to_string()).as_deref(), gaps);
+        self.finish(out)
+    }
+
+    /// A REST page of a pattern's events, which were pushed with their places: `next` is the cursor
+    /// where the next page begins. The encoder is empty afterwards.
+    pub fn pattern_page(
+        &mut self,
+        pattern: &str,
+        more: bool,
+        next: &Cursor,
+        gaps: &[(Position, Position)],
+    ) -> Bytes {
+        let mut out = self.json_buffer(pattern, None);
+        let mut object = Object::new(&mut out);
+        object.text("pattern", pattern);
+        json_body(&mut object, &self.body);
+        page_end(object, more, Some(&next.encode()), gaps);
         self.finish(out)
     }
 
@@ -186,13 +216,17 @@ impl EventsEncoder {
         out.freeze()
     }
 
-    fn push_json(&mut self, event: &OutEvent<'_>) {
+    fn push_json(&mut self, channel: Option<&str>, event: &OutEvent<'_>) {
         self.body.reserve(128 + event.data.len());
         if self.len > 0 {
             self.body.put_u8(b',');
         }
         let (partition, epoch) = (self.partition, self.epoch);
         let mut object = Object::new(&mut self.body);
+        if let Some(channel) = channel {
+            object.text("channel", channel);
+            object.number("epoch", epoch.0);
+        }
         object.number("offset", event.offset.0);
         object.number("ts", event.ts.0);
         match event.id {
@@ -214,13 +248,6 @@ impl EventsEncoder {
     fn json_buffer(&self, channel: &str, cursor: Option<&str>) -> BytesMut {
         let texts = channel.len() + cursor.map_or(0, str::len);
         BytesMut::with_capacity(192 + texts + self.body.len())
-    }
-
-    fn json_body(&self, object: &mut Object<'_>) {
-        let out = object.member("events");
-        out.put_u8(b'[');
-        out.put_slice(&self.body);
-        out.put_u8(b']');
     }
 
     fn push_proto(&mut self, event: &OutEvent<'_>) {
@@ -260,32 +287,102 @@ impl EventsEncoder {
         raw::put_bytes(out, 7, event.data);
         raw::put_varint(out, 8, u64::from(event.binary));
     }
+}
 
-    /// A message with one operation that has a channel, an epoch, these events and `rest` more bytes.
-    fn proto_op(&self, op: u32, channel: &str, rest: usize, id: Option<&RequestId>) -> BytesMut {
-        let epoch = u64::from(self.epoch.0);
-        let channel_len = raw::bytes_len(1, channel.len());
-        let len = channel_len + raw::varint_len(2, epoch) + self.body.len() + rest;
-        let mut head = BytesMut::new();
-        match id {
-            None => {}
-            // A member of a oneof is written even if it is the default.
-            Some(RequestId::Number(0)) => head.put_slice(&[8, 0]),
-            Some(RequestId::Number(number)) => {
-                raw::put_varint(&mut head, 1, number.cast_unsigned())
-            }
-            Some(RequestId::Text(text)) => raw::put_bytes(&mut head, 2, text.as_bytes()),
-        }
-        let message = head.len() + raw::bytes_len(op, len);
-        let mut out = BytesMut::with_capacity(raw::bytes_len(1, message));
-        raw::put_head(&mut out, 1, message);
-        out.put_slice(&head);
-        raw::put_head(&mut out, op, len);
-        raw::put_bytes(&mut out, 1, channel.as_bytes());
-        raw::put_varint(&mut out, 2, epoch);
-        out.put_slice(&self.body);
-        out
+/// Encoded events of one epoch, to be written into the messages of many.
+#[derive(Debug, Clone)]
+pub struct EventsBody {
+    codec: Codec,
+    epoch: Epoch,
+    bytes: Bytes,
+}
+
+impl EventsBody {
+    /// Whether there are no events in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
+
+    /// Bytes of the encoded events.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Appends the `events` message of `channel`, with a pattern's cursor in its text where one is due.
+    pub fn write(&self, out: &mut BytesMut, channel: &str, cursor: Option<&str>) {
+        match self.codec {
+            Codec::Json => {
+                out.reserve(192 + channel.len() + cursor.map_or(0, str::len) + self.bytes.len());
+                let mut object = Object::op(out, "events", None);
+                object.text("channel", channel);
+                object.number("epoch", self.epoch.0);
+                json_body(&mut object, &self.bytes);
+                object.optional_text("cursor", cursor);
+                object.end();
+            }
+            Codec::Protobuf => {
+                let rest = cursor.map_or(0, |text| raw::bytes_len(4, text.len()));
+                proto_op(out, EVENTS, None, channel, self.epoch, &self.bytes, rest);
+                if let Some(cursor) = cursor {
+                    raw::put_bytes(out, 4, cursor.as_bytes());
+                }
+            }
+        }
+    }
+}
+
+fn page_end(mut object: Object<'_>, more: bool, next: Option<&str>, gaps: &[(Position, Position)]) {
+    object.flag("more", more);
+    object.optional_text("next", next);
+    if !gaps.is_empty() {
+        list(object.member("gaps"), gaps, |out, (from, to)| {
+            let mut object = Object::new(out);
+            object.text("from", &from.to_string());
+            object.text("to", &to.to_string());
+            object.end();
+        });
+    }
+    object.end();
+}
+
+fn json_body(object: &mut Object<'_>, body: &[u8]) {
+    let out = object.member("events");
+    out.put_u8(b'[');
+    out.put_slice(body);
+    out.put_u8(b']');
+}
+
+/// A message with one operation that has a channel, an epoch, encoded events and `rest` more bytes.
+fn proto_op(
+    out: &mut BytesMut,
+    op: u32,
+    id: Option<&RequestId>,
+    channel: &str,
+    epoch: Epoch,
+    body: &[u8],
+    rest: usize,
+) {
+    let epoch = u64::from(epoch.0);
+    let channel_len = raw::bytes_len(1, channel.len());
+    let len = channel_len + raw::varint_len(2, epoch) + body.len() + rest;
+    let mut head = BytesMut::new();
+    match id {
+        None => {}
+        // A member of a oneof is written even if it is the default.
+        Some(RequestId::Number(0)) => head.put_slice(&[8, 0]),
+        Some(RequestId::Number(number)) => raw::put_varint(&mut head, 1, number.cast_unsigned()),
+        Some(RequestId::Text(text)) => raw::put_bytes(&mut head, 2, text.as_bytes()),
+    }
+    let message = head.len() + raw::bytes_len(op, len);
+    out.reserve(raw::bytes_len(1, message));
+    raw::put_head(out, 1, message);
+    out.put_slice(&head);
+    raw::put_head(out, op, len);
+    raw::put_bytes(out, 1, channel.as_bytes());
+    raw::put_varint(out, 2, epoch);
+    out.put_slice(body);
 }
 
 /// Field numbers of `ServerMessage` and `Events`.

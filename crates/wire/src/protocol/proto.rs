@@ -10,5 +10,5 @@ mod server;
 
 pub(crate) use client::request;
 pub use decode::Requests;
-pub(crate) use server::message;
 pub use server::server_messages;
+pub(crate) use server::{message, stretch};

@@ -16,7 +16,7 @@ pub enum ServerMessage<'a> {
     Published(Published),
     /// Events of one channel.
     Events(EventsMessage<'a>),
-    /// Events of a channel that cannot be given any more.
+    /// Events that cannot be given any more.
     Gap(Gap),
     /// A page of a channel's past.
     History(HistoryPage<'a>),
@@ -219,11 +219,25 @@ impl DeliveredEvent<'_> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
     /// Whose.
-    pub channel: Channel,
+    pub target: GapTarget,
     /// Where the subscriber stood.
     pub from: Position,
     /// Where it stands now.
     pub to: Position,
+}
+
+/// Whose events are missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GapTarget {
+    /// One channel's.
+    Channel(Channel),
+    /// Those of a pattern's channels that live in one partition; the positions are of that partition.
+    Pattern {
+        /// Which, as it was written.
+        pattern: Box<str>,
+        /// Where the subscription stands now.
+        cursor: Cursor,
+    },
 }
 
 /// `history`: a page of one epoch, ascending.
@@ -239,6 +253,9 @@ pub struct HistoryPage<'a> {
     pub events: Vec<DeliveredEvent<'a>>,
     /// Whether there is more in the direction that was asked for.
     pub more: bool,
+    /// Stretches in this page that are missing and always will be: after the first position, up to the
+    /// second.
+    pub gaps: Vec<(Position, Position)>,
 }
 
 /// Somebody who is there.

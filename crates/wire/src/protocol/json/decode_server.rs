@@ -5,8 +5,8 @@ use super::read::{self, given, members, request_id, required, slots};
 use super::scan::{Scanner, SyntaxError};
 use crate::protocol::{
     Connected, ConnectedLimits, Cursor, DeliveredEvent, ErrorMessage, EventsMessage, Gap,
-    HistoryPage, INTEGER_MAX, Member, Payload, Published, RequestId, ServerMessage, Subscribed,
-    channel,
+    GapTarget, HistoryPage, INTEGER_MAX, Member, Payload, Published, RequestId, ServerMessage,
+    Subscribed, channel,
 };
 use std::borrow::Cow;
 use std::time::Duration;
@@ -19,7 +19,7 @@ slots! {
         op "op", id "id", session "session", user "user", heartbeat "heartbeat_ms",
         limits "limits", server_time "server_time", channel "channel", pattern "pattern",
         epoch "epoch", offset "offset", recovered "recovered", cursor "cursor", first "first",
-        last "last", duplicate "duplicate", from "from", to "to", more "more", members "members",
+        last "last", duplicate "duplicate", from "from", to "to", more "more", gaps "gaps", members "members",
         data "data", data_base64 "data_base64", reconnect "reconnect_after_ms", code "code",
         message "message", temporary "temporary", retry_after "retry_after_ms",
         expected "expected", expires "expires_in_ms",
@@ -35,6 +35,10 @@ slots! {
 
 slots! {
     MemberFields { user "user", session "session", }
+}
+
+slots! {
+    GapFields { from "from", to "to", }
 }
 
 slots! {
@@ -198,6 +202,15 @@ impl<'a> Fields<'a> {
         Ok(Member { user, session })
     }
 
+    fn gap_target(&self) -> Read<GapTarget> {
+        let Some(raw) = given(self.pattern) else {
+            return Ok(GapTarget::Channel(self.channel()?));
+        };
+        let pattern = read::text("pattern", raw)?.into();
+        let cursor = self.cursor()?.ok_or_else(|| read::missing("cursor"))?;
+        Ok(GapTarget::Pattern { pattern, cursor })
+    }
+
     fn cursor(&self) -> Read<Option<Cursor>> {
         let Some(raw) = given(self.cursor) else { return Ok(None) };
         let cursor = Cursor::decode(&read::text("cursor", raw)?);
@@ -228,9 +241,10 @@ fn message<'a>(
             epoch: fields.epoch()?,
             events,
             more: read::flag("more", fields.more)?,
+            gaps: gap_list(fields.gaps)?,
         }),
         "gap" => ServerMessage::Gap(Gap {
-            channel: fields.channel()?,
+            target: fields.gap_target()?,
             from: fields.position("from", fields.from)?,
             to: fields.position("to", fields.to)?,
         }),
@@ -333,6 +347,19 @@ fn member_list(raw: &str) -> Read<Vec<Member>> {
             user: read::text("user", required("user", fields.user)?)?.into(),
             session: read::text("session", required("session", fields.session)?)?.into(),
         });
+        Ok(())
+    })?;
+    Ok(list)
+}
+
+fn gap_list(raw: Option<&str>) -> Read<Vec<(Position, Position)>> {
+    let mut list = Vec::new();
+    let Some(raw) = given(raw) else { return Ok(list) };
+    read::elements("gaps", raw, |element| {
+        let mut fields = GapFields::default();
+        members("gaps", element, &mut fields, |fields, key| fields.slot(key))?;
+        let end = |name: &str, raw| position(name, required(name, raw)?);
+        list.push((end("from", fields.from)?, end("to", fields.to)?));
         Ok(())
     })?;
     Ok(list)

@@ -329,6 +329,18 @@ pub struct Gap {
     pub from: Option<Position>,
     #[prost(message, optional, tag = "3")]
     pub to: Option<Position>,
+    #[prost(string, optional, tag = "4")]
+    pub pattern: Option<String>,
+    #[prost(string, optional, tag = "5")]
+    pub cursor: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Stretch {
+    #[prost(message, optional, tag = "1")]
+    pub from: Option<Position>,
+    #[prost(message, optional, tag = "2")]
+    pub to: Option<Position>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -341,6 +353,8 @@ pub struct HistoryPage {
     pub events: Vec<Event>,
     #[prost(bool, tag = "4")]
     pub more: bool,
+    #[prost(message, repeated, tag = "5")]
+    pub gaps: Vec<Stretch>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -5,7 +5,8 @@ use super::messages as pb;
 use crate::protocol::encode::millis;
 use crate::protocol::{
     Connected, ConnectedLimits, Cursor, DeliveredEvent, ErrorMessage, EventsMessage, Gap,
-    HistoryPage, Member, Payload, Published, RequestId, ServerMessage, Subscribed, channel,
+    GapTarget, HistoryPage, Member, Payload, Published, RequestId, ServerMessage, Subscribed,
+    channel,
 };
 use bytes::BytesMut;
 use prost::Message as _;
@@ -128,12 +129,23 @@ fn history(m: &HistoryPage<'_>) -> pb::HistoryPage {
         epoch: m.epoch.0,
         events: m.events.iter().map(event).collect(),
         more: m.more,
+        gaps: m.gaps.iter().map(|gap| stretch(*gap)).collect(),
     }
 }
 
+pub(crate) fn stretch((from, to): (Position, Position)) -> pb::Stretch {
+    pb::Stretch { from: Some(position(from)), to: Some(position(to)) }
+}
+
 fn gap(m: &Gap) -> pb::Gap {
-    let channel = m.channel.to_string();
-    pb::Gap { channel, from: Some(position(m.from)), to: Some(position(m.to)) }
+    let (channel, pattern, cursor) = match &m.target {
+        GapTarget::Channel(channel) => (channel.to_string(), None, None),
+        GapTarget::Pattern { pattern, cursor } => {
+            (String::new(), Some(pattern.to_string()), Some(cursor.encode()))
+        }
+    };
+    let (from, to) = (Some(position(m.from)), Some(position(m.to)));
+    pb::Gap { channel, from, to, pattern, cursor }
 }
 
 fn member(m: &Member) -> pb::Member {
@@ -192,17 +204,18 @@ fn read(id: Option<RequestId>, op: pb::ServerMessageOp) -> Read<ServerMessage<'s
             events: m.events.into_iter().map(read_event).collect::<Read<_>>()?,
             cursor: m.cursor.map(|text| read_cursor(&text)).transpose()?,
         }),
-        Op::Gap(m) => ServerMessage::Gap(Gap {
-            channel: channel("channel", &m.channel)?,
-            from: read_position(m.from),
-            to: read_position(m.to),
-        }),
+        Op::Gap(m) => ServerMessage::Gap(read_gap(m)?),
         Op::History(m) => ServerMessage::History(HistoryPage {
             id,
             channel: Cow::Owned(m.channel),
             epoch: Epoch(m.epoch),
             events: m.events.into_iter().map(read_event).collect::<Read<_>>()?,
             more: m.more,
+            gaps: m
+                .gaps
+                .into_iter()
+                .map(|gap| (read_position(gap.from), read_position(gap.to)))
+                .collect(),
         }),
         Op::Presence(m) => {
             let members = m.members.into_iter().map(read_member).collect();
@@ -284,6 +297,17 @@ fn read_data(data: Vec<u8>, binary: bool) -> Read<Payload<'static>> {
     let text = String::from_utf8(data);
     let text = text.map_err(|error| Refusal::invalid_field("data", error.utf8_error()))?;
     Ok(Payload::Json(Cow::Owned(text)))
+}
+
+fn read_gap(m: pb::Gap) -> Read<Gap> {
+    let target = match m.pattern {
+        None => GapTarget::Channel(channel("channel", &m.channel)?),
+        Some(pattern) => {
+            let cursor = read_cursor(&m.cursor.unwrap_or_default())?;
+            GapTarget::Pattern { pattern: pattern.into(), cursor }
+        }
+    };
+    Ok(Gap { target, from: read_position(m.from), to: read_position(m.to) })
 }
 
 fn read_cursor(text: &str) -> Read<Cursor> {

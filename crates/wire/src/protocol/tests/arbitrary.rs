@@ -242,8 +242,15 @@ fn small() -> impl Strategy<Value = ServerMessage<'static>> {
         (id(), any::<i64>())
             .prop_map(|(id, time)| ServerMessage::Pong { id, server_time: Timestamp(time) }),
         millis().prop_map(|reconnect_after| ServerMessage::Moving { reconnect_after }),
-        (channel(), position(), position())
-            .prop_map(|(channel, from, to)| ServerMessage::Gap(Gap { channel, from, to })),
+        (gap_target(), position(), position())
+            .prop_map(|(target, from, to)| ServerMessage::Gap(Gap { target, from, to })),
+    ]
+}
+
+fn gap_target() -> impl Strategy<Value = GapTarget> {
+    prop_oneof![
+        channel().prop_map(GapTarget::Channel),
+        cursor().prop_map(|cursor| GapTarget::Pattern { pattern: "orders:*".into(), cursor }),
     ]
 }
 
@@ -255,10 +262,10 @@ pub(crate) fn server_message() -> impl Strategy<Value = ServerMessage<'static>> 
             ServerMessage::Events(EventsMessage { channel, epoch, events, cursor })
         },
     );
-    let history = (id(), channel(), epoch(), vec(delivered(), 0..4), any::<bool>()).prop_map(
-        |(id, channel, epoch, events, more)| {
-            ServerMessage::History(HistoryPage { id, channel, epoch, events, more })
-        },
-    );
+    let gaps = vec((position(), position()), 0..3);
+    let page = (id(), channel(), epoch(), vec(delivered(), 0..4), any::<bool>(), gaps);
+    let history = page.prop_map(|(id, channel, epoch, events, more, gaps)| {
+        ServerMessage::History(HistoryPage { id, channel, epoch, events, more, gaps })
+    });
     prop_oneof![connected(), subscribed(), published(), error(), small(), events, history]
 }

@@ -152,7 +152,7 @@ proptest! {
             ServerMessage::History(m) => (&one, Codec::ALL.map(|codec| {
                 let mut encoder = EventsEncoder::new(codec, Partition(5), m.epoch);
                 m.events.iter().for_each(|event| encoder.push(&event.as_out()));
-                (codec, encoder.history(m.id.as_ref(), &m.channel, m.more))
+                (codec, encoder.history(m.id.as_ref(), &m.channel, m.more, &m.gaps))
             }).into()),
             _ => return Ok(()),
         };

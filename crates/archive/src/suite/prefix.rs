@@ -1,0 +1,135 @@
+//! Reading all channels that begin with a prefix.
+
+use super::Subject;
+use super::kit::{E, START, Worker, at, frame, id, json, positions};
+use crate::{Batch, Gap, StoredEvent};
+use std::time::Duration;
+use stormwire_core::{Offset, Partition, Position};
+
+async fn page(
+    worker: &Worker<'_>,
+    after: Position,
+    limit: usize,
+    bytes: usize,
+) -> crate::HistoryPage {
+    let page = worker.archive.history_of_prefix(worker.partition(), "a:x.", after, limit, bytes);
+    page.await.expect("history is read")
+}
+
+/// Everything behind `after`, in pages of `limit`.
+async fn all(worker: &Worker<'_>, mut after: Position, limit: usize) -> Vec<StoredEvent> {
+    let mut found = Vec::new();
+    loop {
+        let page = page(worker, after, limit, 1 << 24).await;
+        assert!(page.events.len() <= limit, "a page holds at most what was asked for");
+        let Some(last) = page.events.last() else {
+            assert!(!page.more, "an empty page is the end");
+            return found;
+        };
+        after = last.position;
+        found.extend(page.events);
+    }
+}
+
+/// Several channels, uneven ones among them, come in one order, each event once.
+pub async fn a_prefix_is_paged_in_the_partitions_order(subject: &Subject) {
+    let worker = Worker::of(subject, 3).await;
+    let names = ["a:x.1", "a:x.2", "a:x.3", "a:y", "a:x", "a:x-", "b:x.1", "a:x.~"];
+    let (pair, single) = ([json("1"), json("2")], [json("3")]);
+    let mut due = Vec::new();
+    let mut frames = Vec::new();
+    for seq in 1..=300u64 {
+        // One channel has most of the events, others come late or rarely.
+        let (first, second) = (
+            if seq % 3 == 0 { "a:x.1" } else { names[usize::try_from(seq % 8).unwrap_or(0)] },
+            "a:x.2",
+        );
+        let mut runs: Vec<(&str, &str, &[_])> = vec![(first, "alice", &pair)];
+        if seq % 40 == 0 {
+            runs.push((second, "bob", &single));
+        }
+        let mut index = 0;
+        for (name, _, events) in &runs {
+            for _ in *events {
+                if name.starts_with("a:x.") {
+                    due.push((name.to_string(), at(seq, index)));
+                }
+                index += 1;
+            }
+        }
+        frames.push(frame(seq, &runs));
+    }
+    worker.persist(&worker.batch(0, frames)).await.expect("the batch is stored");
+    for (after, limit) in [(START, 1000), (START, 7), (at(150, 0), 64), (at(150, 0), 1)] {
+        let found = all(&worker, after, limit).await;
+        let found: Vec<_> =
+            found.iter().map(|event| (event.channel.to_string(), event.position)).collect();
+        let due: Vec<_> = due.iter().filter(|(_, position)| *position > after).cloned().collect();
+        assert_eq!(found, due, "behind {after} by {limit}");
+    }
+    let nothing = worker.archive.history_of_prefix(Partition(3), "none:", START, 10, 1 << 20);
+    let nothing = nothing.await.expect("history is read");
+    assert!(nothing.events.is_empty() && !nothing.more);
+    assert_eq!(nothing.ledger.map(|entry| entry.last_seq), Some(300));
+}
+
+/// The bound in bytes, and the gaps that lie in a page.
+pub async fn a_prefix_page_is_bounded_and_tells_gaps(subject: &Subject) {
+    let worker = Worker::of(subject, 3).await;
+    let text = format!("\"{}\"", "x".repeat(998));
+    let frames = (1..=20u64).map(|seq| {
+        let name = if seq % 2 == 0 { "a:x.1" } else { "a:x.2" };
+        frame(seq, &[(name, "alice", &[json(&text)])])
+    });
+    worker.persist(&worker.batch(0, frames.collect())).await.expect("the batch is stored");
+    for (bytes, least, most) in [(0, 1, 1), (1, 1, 1), (5500, 3, 7), (1 << 20, 20, 20)] {
+        let page = page(&worker, START, 100, bytes).await;
+        let found = page.events.len();
+        assert!((least..=most).contains(&found), "{found} events of 1,000 bytes in {bytes}");
+        assert!(page.more || found == 20);
+        assert!(positions(&page.events).contains(&at(1, 0)), "a page begins where it was asked to");
+    }
+    let lost = Gap {
+        epoch: E,
+        from: Offset::new(22, 0),
+        to: Offset::new(22, 4095),
+        reason: "hole".to_owned(),
+    };
+    let after =
+        |seq: u64| (seq, worker.times.of(seq), frame(seq, &[("a:x.1", "al", &[json("1")])]));
+    let batch = Batch {
+        epoch: E,
+        expected_last: 20,
+        through: 23,
+        last_frame: Some(id(23)),
+        frames: vec![after(21), after(23)],
+        gaps: vec![lost.clone()],
+        undecodable: Vec::new(),
+    };
+    worker.persist(&batch).await.expect("the batch is stored");
+    assert_eq!(page(&worker, at(19, 0), 100, 1 << 20).await.gaps, [lost.clone()]);
+    assert_eq!(page(&worker, at(22, 7), 100, 1 << 20).await.gaps, [lost], "in the middle of it");
+    assert!(page(&worker, at(22, 4095), 100, 1 << 20).await.gaps.is_empty(), "behind it");
+    assert!(page(&worker, START, 3, 1 << 20).await.gaps.is_empty(), "a page that ends before it");
+}
+
+/// From a time to a place before it, not long before.
+pub async fn time_finds_a_place_for_a_prefix(subject: &Subject) {
+    let worker = Worker::of(subject, 3).await;
+    worker.fill("a:x.1", 0, 5).await;
+    worker.fill("a:y", 5, 3).await;
+    worker.fill("a:x.2", 8, 4).await;
+    let place = async |since| {
+        let place = worker.archive.position_of_prefix_at(worker.partition(), "a:x.", since);
+        place.await.expect("a place is looked for")
+    };
+    for (seq, first) in [(1, 1), (3, 3), (6, 9), (12, 12)] {
+        let found = place(worker.times.of(seq)).await.expect("there is something so late");
+        let behind = all(&worker, found, 100).await;
+        let reached = behind.iter().filter(|event| event.ts >= worker.times.of(seq));
+        let reached: Vec<_> = reached.map(|event| event.position.offset.seq()).collect();
+        assert_eq!(reached.first(), Some(&first), "nothing at or after the time is passed over");
+        assert_eq!(reached.last(), Some(&12));
+    }
+    assert_eq!(place(worker.times.of(12).plus(Duration::from_secs(600))).await, None);
+}

@@ -1,0 +1,154 @@
+//! Pages over all channels of a partition that begin with a prefix: each channel is one range of the
+//! table's key, and the ranges are merged by position. What is read ahead is bounded by the page.
+
+use super::history::{self, AFTER, END, event, gaps};
+use super::persist::ledger;
+use futures::TryStreamExt as _;
+use sqlx::SqliteConnection;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use stormwire_archive::{HistoryPage, StoredEvent};
+use stormwire_core::{Channel, Epoch, Offset, Partition, Position, Timestamp};
+
+/// Above every character of a name.
+const ABOVE: char = '\u{7f}';
+
+/// The channels with their first events behind a position, nearest first.
+const HEADS: &str = "
+    SELECT c.id, c.name, e.epoch, e.\"offset\" FROM channels c
+    JOIN events e ON e.channel = c.id AND (e.epoch, e.\"offset\") = (
+        SELECT n.epoch, n.\"offset\" FROM events n
+        WHERE n.channel = c.id AND (n.epoch, n.\"offset\") > (?4, ?5)
+        ORDER BY n.epoch, n.\"offset\" LIMIT 1)
+    WHERE c.partition = ?1 AND c.name >= ?2 AND c.name < ?3
+      AND (c.last_epoch, c.last_offset) > (?4, ?5)
+    ORDER BY e.epoch, e.\"offset\" LIMIT ?6";
+
+/// One channel's part of a page.
+struct Part {
+    id: i64,
+    channel: Channel,
+    ahead: VecDeque<StoredEvent>,
+}
+
+/// A page behind `after`; `snapshot` is one transaction, so events, gaps and ledger belong together.
+pub(crate) async fn page(
+    snapshot: &mut SqliteConnection,
+    (partition, prefix): (Partition, &str),
+    after: Position,
+    limit: usize,
+    bytes: usize,
+) -> Result<HistoryPage, sqlx::Error> {
+    let mut page = HistoryPage { ledger: ledger(snapshot, partition).await?, ..Default::default() };
+    let (mut parts, mut heads) = heads(snapshot, (partition, prefix), after, limit).await?;
+    let count = parts.len().max(1);
+    let (rows_ahead, bytes_ahead) = ((limit / count).max(1), bytes / count);
+    let mut size = 0;
+    while let Some(Reverse((position, index))) = heads.pop() {
+        let part = &mut parts[index];
+        if part.ahead.is_empty() {
+            let before = Offset(position.offset.0.saturating_sub(1));
+            let from = Position { epoch: position.epoch, offset: before };
+            part.fill(snapshot, from, rows_ahead, bytes_ahead).await?;
+        }
+        let Some(event) = part.ahead.pop_front() else { continue };
+        size += event.data.len();
+        if page.events.len() == limit || (size > bytes && !page.events.is_empty()) {
+            page.more = true;
+            break;
+        }
+        if part.ahead.is_empty() {
+            part.fill(snapshot, event.position, rows_ahead, bytes_ahead).await?;
+        }
+        if let Some(next) = part.ahead.front() {
+            heads.push(Reverse((next.position, index)));
+        }
+        page.events.push(event);
+    }
+    let edge = page.events.last().filter(|_| page.more).map_or(END, |event| event.position);
+    page.gaps = gaps(snapshot, partition, after, edge).await?;
+    Ok(page)
+}
+
+type Heads = BinaryHeap<Reverse<(Position, usize)>>;
+
+async fn heads(
+    snapshot: &mut SqliteConnection,
+    (partition, prefix): (Partition, &str),
+    after: Position,
+    limit: usize,
+) -> Result<(Vec<Part>, Heads), sqlx::Error> {
+    let rows: Vec<(i64, String, u32, i64)> = sqlx::query_as(HEADS)
+        .bind(i64::from(partition.0))
+        .bind(prefix)
+        .bind(format!("{prefix}{ABOVE}"))
+        .bind(i64::from(after.epoch.0))
+        .bind(after.offset.0.cast_signed())
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1))
+        .fetch_all(snapshot)
+        .await?;
+    let (mut parts, mut heads) = (Vec::with_capacity(rows.len()), Heads::new());
+    for (index, (id, name, epoch, offset)) in rows.into_iter().enumerate() {
+        let channel = Channel::parse(&name).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        let position = Position { epoch: Epoch(epoch), offset: Offset(offset.cast_unsigned()) };
+        heads.push(Reverse((position, index)));
+        parts.push(Part { id, channel, ahead: VecDeque::new() });
+    }
+    Ok((parts, heads))
+}
+
+impl Part {
+    /// Reads on behind `from`: at least one event if there is one.
+    async fn fill(
+        &mut self,
+        snapshot: &mut SqliteConnection,
+        from: Position,
+        rows_max: usize,
+        bytes_max: usize,
+    ) -> Result<(), sqlx::Error> {
+        let mut rows = sqlx::query(AFTER)
+            .bind(self.id)
+            .bind(i64::from(from.epoch.0))
+            .bind(from.offset.0.cast_signed())
+            .bind(i64::try_from(rows_max).unwrap_or(i64::MAX))
+            .fetch(snapshot);
+        let mut size = 0;
+        while let Some(row) = rows.try_next().await? {
+            let event = event(&self.channel, &row)?;
+            size += event.data.len();
+            self.ahead.push_back(event);
+            if size > bytes_max {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The place before the first event at or after `since` of any of the channels.
+pub(crate) async fn position_at(
+    snapshot: &mut SqliteConnection,
+    (partition, prefix): (Partition, &str),
+    since: Timestamp,
+) -> Result<Option<Position>, sqlx::Error> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT name FROM channels
+         WHERE partition = ?1 AND name >= ?2 AND name < ?3 AND last_at >= ?4",
+    )
+    .bind(i64::from(partition.0))
+    .bind(prefix)
+    .bind(format!("{prefix}{ABOVE}"))
+    .bind(since.0)
+    .fetch_all(&mut *snapshot)
+    .await?;
+    let mut first: Option<Position> = None;
+    for name in names {
+        let channel = Channel::parse(&name).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        let found = history::position_at(snapshot, &channel, since).await?;
+        first = first.into_iter().chain(found).min();
+    }
+    Ok(first.map(|first| Position {
+        epoch: first.epoch,
+        offset: Offset(first.offset.0.saturating_sub(1)),
+    }))
+}
