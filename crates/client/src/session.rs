@@ -13,8 +13,8 @@ use std::time::Duration;
 use stormwire_core::{Channel, ErrorCode, Position, Timestamp};
 use stormwire_wire::frame::EncodedEvents;
 use stormwire_wire::protocol::{
-    Connected, ErrorMessage, Operation, Publish, Receipt, Request, RequestId, ServerMessage, Since,
-    Subscribed, Target,
+    Connected, ErrorMessage, GapTarget, Operation, Publish, Receipt, Request, RequestId,
+    ServerMessage, Since, Subscribed, Target,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
@@ -248,9 +248,10 @@ impl Session {
                 self.handed(&channel, handed);
             }
             ServerMessage::Gap(gap) => {
-                let Some(follow) = self.follows.get_mut(&gap.channel) else { return };
+                let GapTarget::Channel(channel) = gap.target else { return };
+                let Some(follow) = self.follows.get_mut(&channel) else { return };
                 let handed = follow.gap(gap.from, gap.to);
-                self.handed(&gap.channel, handed);
+                self.handed(&channel, handed);
             }
             ServerMessage::Subscribed(Subscribed::Channel { id, channel, position, .. }) => {
                 self.subscribed(id.as_ref(), &channel, position);

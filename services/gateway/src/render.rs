@@ -1,13 +1,14 @@
 //! WebSocket messages from what `wire` encodes: text for JSON, binary for protobuf.
 
 use crate::hub::Place;
+use crate::reader::Page;
 use axum::extract::ws::{Message, Utf8Bytes};
 use bytes::{Bytes, BytesMut};
 use stormwire_archive::StoredEvent;
 use stormwire_core::{Channel, Epoch, Partition, PartitionCount, Position, Refusal};
 use stormwire_wire::frame::{Event, Run};
 use stormwire_wire::protocol::{
-    self, Codec, EventsEncoder, Gap, OutEvent, Published, RequestId, ServerMessage,
+    self, Codec, EventsEncoder, Gap, GapTarget, OutEvent, Published, RequestId, ServerMessage,
 };
 
 /// Bytes that an answer without events fits into, as a rule.
@@ -79,8 +80,8 @@ pub(crate) fn error(codec: Codec, id: Option<&RequestId>, refusal: &Refusal) -> 
 
 /// A gap in a subscription.
 pub(crate) fn gap(codec: Codec, channel: &Channel, from: Position, to: Position) -> Message {
-    let channel = channel.clone();
-    message(codec, &ServerMessage::Gap(Gap { channel, from, to }))
+    let target = GapTarget::Channel(channel.clone());
+    message(codec, &ServerMessage::Gap(Gap { target, from, to }))
 }
 
 /// `events` messages of a page, one for each epoch in it.
@@ -111,20 +112,20 @@ pub(crate) fn history(
     id: Option<&RequestId>,
     channel: &Channel,
     partitions: PartitionCount,
-    page: (&[StoredEvent], bool),
+    page: &Page,
     direction: Direction,
 ) -> Message {
-    let (events, more) = page;
+    let events = &page.events;
     let mut epochs = events.chunk_by(|a, b| a.position.epoch == b.position.epoch);
     let near = match direction {
         Direction::Forward => epochs.next(),
         Direction::Backward => epochs.next_back(),
     }
     .unwrap_or(&[]);
-    let more = more || near.len() < events.len();
+    let more = page.more || near.len() < events.len();
     let mut encoder = encoder_of(codec, channel, partitions, near)
         .unwrap_or_else(|| EventsEncoder::new(codec, channel.partition(partitions), Epoch::FIRST));
-    frame(codec, encoder.history(id, channel.as_str(), more))
+    frame(codec, encoder.history(id, channel.as_str(), more, &page.gaps))
 }
 
 fn encoder_of(

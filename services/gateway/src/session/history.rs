@@ -1,7 +1,6 @@
 //! `history`: one page, read beside the connection and answered by its id.
 
 use super::Session;
-use crate::reader::Page as ReadPage;
 use crate::render::{self, Direction};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,9 +43,8 @@ impl Session {
                 Page::After(at) => reader.after(&channel, at, limit, PAGE_BYTES).await,
             };
             let message = match read {
-                Ok(ReadPage { events, more, .. }) => {
-                    let page = (&events[..], more);
-                    render::history(codec, id.as_ref(), &channel, partitions, page, direction)
+                Ok(page) => {
+                    render::history(codec, id.as_ref(), &channel, partitions, &page, direction)
                 }
                 Err(refusal) => render::error(codec, id.as_ref(), &refusal),
             };
