@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormwire_archive::{
     Archive, ArchiveError, Batch, ChannelInfo, ChannelQuery, DeadLetter, DeadLetterFilter,
-    HistoryPage, HistoryQuery, Lease, LedgerEntry, PersistError,
+    HistoryPage, HistoryQuery, Lease, LedgerEntry, PersistError, Roster,
 };
 use stormwire_core::{Channel, Partition, PartitionCount, Position, Timestamp};
 use stormwire_guard::BreakerState;
@@ -113,10 +113,14 @@ impl Archive for PostgresArchive {
         leases::release(&self.inner.primary, lease).await
     }
 
-    async fn workers(&self, worker: &str, ttl: Duration) -> Result<usize, ArchiveError> {
-        let (living, now) = leases::workers(&self.inner.primary, worker, ttl).await?;
+    async fn free(&self, count: PartitionCount) -> Result<usize, ArchiveError> {
+        leases::free(&self.inner.primary, count).await
+    }
+
+    async fn workers(&self, worker: &str, ttl: Duration) -> Result<Roster, ArchiveError> {
+        let (roster, now) = leases::workers(&self.inner.primary, worker, ttl).await?;
         self.inner.partitions.keep_ahead(&self.inner.primary, now).await;
-        Ok(living)
+        Ok(roster)
     }
 
     async fn persist(&self, lease: &Lease, batch: &Batch) -> Result<(), PersistError> {

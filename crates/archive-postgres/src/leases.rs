@@ -5,7 +5,7 @@ use crate::time::PgTime;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use std::time::Duration;
-use stormwire_archive::{ArchiveError, Lease, LedgerEntry};
+use stormwire_archive::{ArchiveError, Lease, LedgerEntry, Roster};
 use stormwire_core::{Epoch, Partition, PartitionCount, Timestamp};
 use stormwire_wire::frame::FrameId;
 
@@ -148,12 +148,27 @@ pub(crate) async fn release(server: &Server, lease: &Lease) -> Result<(), Archiv
     Ok(())
 }
 
-/// The number of living workers, and the database's time.
+/// A partition without a row was never taken.
+pub(crate) async fn free(server: &Server, count: PartitionCount) -> Result<usize, ArchiveError> {
+    let held: i64 = server
+        .ask("free", || async {
+            sqlx::query_scalar(
+                "SELECT count(*) FROM leases WHERE partition < $1 AND expires_at > clock_timestamp()",
+            )
+            .bind(count.get().cast_signed())
+            .fetch_one(&mut *server.connection().await?)
+            .await
+        })
+        .await?;
+    Ok(usize::from(count.get()).saturating_sub(usize::try_from(held).unwrap_or(usize::MAX)))
+}
+
+/// Who lives, and the database's time.
 pub(crate) async fn workers(
     server: &Server,
     worker: &str,
     ttl: Duration,
-) -> Result<(usize, Timestamp), ArchiveError> {
+) -> Result<(Roster, Timestamp), ArchiveError> {
     server
         .ask("workers", || async {
             let mut connection = server.connection().await?;
@@ -172,13 +187,18 @@ pub(crate) async fn workers(
             .execute(&mut *connection)
             .await?;
             let row = sqlx::query(
-                "SELECT count(*) AS living, clock_timestamp() AS now FROM workers
-                 WHERE expires_at > clock_timestamp()",
+                r#"SELECT count(*) AS living,
+                          count(*) FILTER (WHERE worker COLLATE "C" < $1) AS before,
+                          clock_timestamp() AS now
+                   FROM workers WHERE expires_at > clock_timestamp()"#,
             )
+            .bind(worker)
             .fetch_one(&mut *connection)
             .await?;
-            let living = usize::try_from(row.try_get::<i64, _>("living")?).unwrap_or(1);
-            Ok((living.max(1), row.try_get::<PgTime, _>("now")?.0))
+            let (living, before): (i64, i64) = (row.try_get("living")?, row.try_get("before")?);
+            let number = |count| usize::try_from(count).unwrap_or(0);
+            let roster = Roster { living: number(living).max(1), before: number(before) };
+            Ok((roster, row.try_get::<PgTime, _>("now")?.0))
         })
         .await
 }

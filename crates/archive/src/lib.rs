@@ -10,5 +10,5 @@ pub mod suite;
 
 pub use port::{
     Archive, ArchiveError, Batch, ChannelInfo, ChannelQuery, DeadLetter, DeadLetterFilter, Gap,
-    HistoryPage, HistoryQuery, Lease, LedgerEntry, PersistError, StoredEvent, Undecodable,
+    HistoryPage, HistoryQuery, Lease, LedgerEntry, PersistError, Roster, StoredEvent, Undecodable,
 };

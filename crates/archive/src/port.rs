@@ -30,6 +30,15 @@ pub struct Lease {
     pub token: u64,
 }
 
+/// Who lives, as one worker sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roster {
+    /// Living workers, the one who asks included (unless it has just left): at least 1.
+    pub living: usize,
+    /// How many of the others come before it, by name.
+    pub before: usize,
+}
+
 /// A stretch of the log whose events are not there and never will be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
@@ -257,12 +266,19 @@ pub trait Archive: Send + Sync + 'static {
     /// [`ArchiveError`].
     async fn release(&self, lease: &Lease) -> Result<(), ArchiveError>;
 
-    /// Registers the worker as living for `ttl` and counts the living, itself included: the fair share
-    /// is partitions / workers.
+    /// How many partitions of `count` nobody holds now: never taken, given back, or expired. Cheap, to be
+    /// asked several times a second, so that what is given back is taken at once.
     ///
     /// # Errors
     /// [`ArchiveError`].
-    async fn workers(&self, worker: &str, ttl: Duration) -> Result<usize, ArchiveError>;
+    async fn free(&self, count: PartitionCount) -> Result<usize, ArchiveError>;
+
+    /// Registers the worker as living for `ttl` and says how many live and where it stands among them;
+    /// each worker's fair share follows from that. A `ttl` of zero takes it out at once.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    async fn workers(&self, worker: &str, ttl: Duration) -> Result<Roster, ArchiveError>;
 
     /// Stores the events of a batch and moves the ledger, in one transaction that checks the lease and
     /// the ledger last. Rows that the store refuses for their data become dead letters with a gap; the

@@ -23,7 +23,7 @@ pub use history::{
 };
 pub use leases::{
     a_lease_expires_and_its_holder_can_no_longer_commit, a_released_lease_is_free_at_once,
-    living_workers_are_counted, partitions_have_one_holder_each,
+    free_partitions_are_counted, living_workers_are_counted, partitions_have_one_holder_each,
 };
 pub use losses::{
     a_dead_letter_can_be_listed_read_and_dropped, a_frame_that_cannot_be_decoded_is_a_dead_letter,
@@ -69,6 +69,7 @@ macro_rules! archive_suite {
             partitions_have_one_holder_each
             a_released_lease_is_free_at_once
             a_lease_expires_and_its_holder_can_no_longer_commit
+            free_partitions_are_counted
             living_workers_are_counted
             history_goes_both_ways
             a_page_is_bounded_by_bytes

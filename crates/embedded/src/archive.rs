@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormwire_archive::{
     Archive, ArchiveError, Batch, ChannelInfo, ChannelQuery, DeadLetter, DeadLetterFilter,
-    HistoryPage, HistoryQuery, Lease, LedgerEntry, PersistError,
+    HistoryPage, HistoryQuery, Lease, LedgerEntry, PersistError, Roster,
 };
 use stormwire_core::{Channel, Clock, Partition, PartitionCount, Position, Timestamp};
 
@@ -92,7 +92,16 @@ impl Archive for EmbeddedArchive {
         self.write(move |connection| Box::pin(leases::release(connection, lease))).await
     }
 
-    async fn workers(&self, worker: &str, ttl: Duration) -> Result<usize, ArchiveError> {
+    async fn free(&self, count: PartitionCount) -> Result<usize, ArchiveError> {
+        let now = self.clock.now();
+        let read = async {
+            let mut connection = self.reads.connection().await?;
+            leases::free(&mut connection, count, now).await
+        };
+        self.read("archive_free", read).await
+    }
+
+    async fn workers(&self, worker: &str, ttl: Duration) -> Result<Roster, ArchiveError> {
         let (worker, now) = (worker.to_owned(), self.clock.now());
         self.write(move |connection| {
             Box::pin(leases::workers(connection, worker, now, now.plus(ttl)))

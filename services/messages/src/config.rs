@@ -11,7 +11,7 @@ pub struct MessagesConfig {
     /// How many partitions the cluster has.
     pub partitions: PartitionCount,
     /// How long a lease lasts without renewal; it is renewed three times in that time. A dead worker's
-    /// partitions are taken over within four thirds of it.
+    /// partitions are taken over a quarter of a second after it.
     pub lease: Duration,
     /// A batch is closed at so many events …
     pub batch_events: usize,

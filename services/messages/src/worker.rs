@@ -15,11 +15,16 @@ use stormwire_journal::Journal;
 use stormwire_telemetry::metrics as names;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Longest time for saying good-bye to the archive.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How often a worker looks whether something is free, at most: what one gives back another takes at
+/// its next look.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Looks in the time of a short lease.
+const LOOKS_A_LEASE: u32 = 12;
 
 /// Persists its fair share of the partitions for as long as it runs. Any number of workers share the
 /// work, in any processes; each finds the others through the archive alone.
@@ -76,19 +81,26 @@ impl Worker {
     /// that is dropped instead loses nothing: its leases expire.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut holdings = Holdings::default();
-        let mut every = interval(self.config.lease / 3);
-        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let lease = self.config.lease;
+        let mut look = interval((lease / LOOKS_A_LEASE).min(LOOK_EVERY));
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut turn_at = Instant::now();
         tracing::info!(worker = self.name, "worker started");
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => break,
-                _ = every.tick() => {
-                    let turn = shutdown.run_until_cancelled(self.turn(&mut holdings)).await;
+                Some(ended) = holdings.tasks.join_next() => self.ended(&mut holdings, ended).await,
+                now = look.tick() => {
+                    let due = now >= turn_at;
+                    let turn = shutdown.run_until_cancelled(self.look(&mut holdings, due)).await;
+                    if due || !matches!(turn, Some(Ok(false))) {
+                        turn_at = Instant::now() + lease / 3;
+                    }
                     if let Some(Err(error)) = turn {
                         tracing::warn!(worker = self.name, error = %error, "leases could not be renewed; trying again");
                     }
                 }
-                Some(ended) = holdings.tasks.join_next() => self.ended(&mut holdings, ended).await,
             }
             self.tell(holdings.held.keys().copied().collect());
         }
@@ -106,13 +118,24 @@ impl Worker {
         });
     }
 
+    /// Takes its turn when that is `due`, or early if there is something that nobody holds; says whether
+    /// it did. Without that what another worker gives back would lie there for a third of a lease.
+    async fn look(&self, holdings: &mut Holdings, due: bool) -> Result<bool, ArchiveError> {
+        let count = self.config.partitions;
+        let has_all = holdings.held.len() == usize::from(count.get());
+        if !due && (has_all || self.archive.free(count).await? == 0) {
+            return Ok(false);
+        }
+        self.turn(holdings).await.map(|()| true)
+    }
+
     /// Says that it lives, renews what it holds, and takes or gives towards its fair share.
     async fn turn(&self, holdings: &mut Holdings) -> Result<(), ArchiveError> {
         let Self { archive, config, .. } = self;
         self.renew(holdings).await?;
-        let living = archive.workers(&self.name, config.lease).await?;
+        let roster = archive.workers(&self.name, config.lease).await?;
         let staying = holdings.held.values().filter(|held| !held.leaving).count();
-        match share(config.partitions, living, staying) {
+        match share(config.partitions, roster, staying) {
             Share::Take(want) => {
                 for lease in
                     archive.acquire(&self.name, config.partitions, want, config.lease).await?
@@ -213,11 +236,29 @@ impl Worker {
         }
     }
 
+    /// Leaves: the others are to count without it before anything is free, so that they take each
+    /// partition when it is given back, and that is as soon as its own last batch is stored.
     async fn stop(&self, mut holdings: Holdings) {
+        let gone = self.archive.workers(&self.name, Duration::ZERO);
+        if !matches!(timeout(FAREWELL, gone).await, Ok(Ok(_))) {
+            tracing::warn!(
+                worker = self.name,
+                "could not say good-bye; the others wait for a lease"
+            );
+        }
         for held in holdings.held.values() {
             held.stop.cancel();
         }
-        let all = async { while holdings.tasks.join_next().await.is_some() {} };
+        let all = async {
+            while let Some(ended) = holdings.tasks.join_next().await {
+                if let Ok((partition, token)) = ended
+                    && holdings.held.get(&partition).is_some_and(|held| held.lease.token == token)
+                    && let Some(held) = holdings.held.remove(&partition)
+                {
+                    self.release(&held.lease).await;
+                }
+            }
+        };
         if timeout(self.config.drain, all).await.is_err() {
             tracing::warn!(
                 worker = self.name,
@@ -227,8 +268,5 @@ impl Worker {
         holdings.tasks.shutdown().await;
         let releases = holdings.held.values().map(|held| self.release(&held.lease));
         futures::future::join_all(releases).await;
-        // Not living any more, so that the others need not wait to take its share.
-        let gone = self.archive.workers(&self.name, Duration::from_millis(1));
-        let _ = timeout(FAREWELL, gone).await;
     }
 }

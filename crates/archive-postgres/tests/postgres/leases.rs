@@ -62,12 +62,12 @@ async fn an_expired_or_lost_lease_stores_nothing() {
 #[tokio::test]
 async fn the_living_are_counted() {
     let Some(kit) = Kit::start().await else { return };
-    assert_eq!(kit.archive.workers("a", TTL).await.unwrap(), 1);
-    assert_eq!(kit.archive.workers("b", TTL).await.unwrap(), 2);
-    assert_eq!(kit.archive.workers("b", Duration::from_millis(400)).await.unwrap(), 2);
+    assert_eq!(kit.archive.workers("a", TTL).await.unwrap().living, 1);
+    assert_eq!(kit.archive.workers("b", TTL).await.unwrap().living, 2);
+    assert_eq!(kit.archive.workers("b", Duration::from_millis(400)).await.unwrap().living, 2);
     let archive = &kit.archive;
     stormwire_testkit::wait_until("b expires", TTL, || async move {
-        archive.workers("a", TTL).await.unwrap() == 1
+        archive.workers("a", TTL).await.unwrap().living == 1
     })
     .await;
 }

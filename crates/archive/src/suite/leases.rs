@@ -94,16 +94,41 @@ pub async fn a_lease_expires_and_its_holder_can_no_longer_commit(subject: &Subje
     assert_eq!(forged.all("a:x").await.len(), 1);
 }
 
-/// The number that shares are made of.
+/// What shares are made of.
 pub async fn living_workers_are_counted(subject: &Subject) {
     let archive = &*subject.archive;
-    let count = async |name, ttl| archive.workers(name, ttl).await.expect("workers are counted");
-    assert_eq!(count("a", TTL).await, 1);
-    assert_eq!(count("b", SHORT).await, 2);
-    assert_eq!(count("a", TTL).await, 2, "who lives already is not counted twice");
+    let roster = async |name, ttl| {
+        let roster = archive.workers(name, ttl).await.expect("workers are counted");
+        (roster.living, roster.before)
+    };
+    assert_eq!(roster("b", TTL).await, (1, 0));
+    assert_eq!(roster("c", SHORT).await, (2, 1));
+    assert_eq!(roster("B", SHORT).await, (3, 0), "names are compared by their bytes");
+    assert_eq!(roster("b", TTL).await, (3, 1), "who lives already is not counted twice");
     let deadline = Instant::now() + PATIENCE;
-    while count("a", TTL).await != 1 {
+    while roster("b", TTL).await != (1, 0) {
         assert!(Instant::now() < deadline, "a worker that is silent stays alive");
+        sleep(AGAIN).await;
+    }
+    assert_eq!(roster("a", TTL).await, (2, 0));
+    roster("a", Duration::ZERO).await;
+    assert_eq!(roster("b", TTL).await, (1, 0), "who has left is not waited for");
+}
+
+/// What others take at once.
+pub async fn free_partitions_are_counted(subject: &Subject) {
+    let archive = &*subject.archive;
+    let free = async || archive.free(PARTITIONS).await.expect("free partitions are counted");
+    assert_eq!(free().await, 16, "never taken");
+    let held = acquire(archive, "a", 15, TTL).await;
+    assert_eq!(free().await, 1);
+    archive.release(&held[3]).await.expect("a lease is given back");
+    assert_eq!(free().await, 2);
+    assert_eq!(acquire(archive, "b", 16, SHORT).await.len(), 2);
+    assert_eq!(free().await, 0);
+    let deadline = Instant::now() + PATIENCE;
+    while free().await != 2 {
+        assert!(Instant::now() < deadline, "an expired lease is free");
         sleep(AGAIN).await;
     }
 }

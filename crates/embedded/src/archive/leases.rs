@@ -3,7 +3,7 @@
 
 use sqlx::SqliteConnection;
 use std::collections::BTreeMap;
-use stormwire_archive::Lease;
+use stormwire_archive::{Lease, Roster};
 use stormwire_core::{Partition, PartitionCount, Timestamp};
 
 pub(crate) async fn acquire(
@@ -107,25 +107,44 @@ pub(crate) async fn is_held(
     .await
 }
 
+/// How many partitions nobody holds.
+pub(crate) async fn free(
+    connection: &mut SqliteConnection,
+    count: PartitionCount,
+    now: Timestamp,
+) -> Result<usize, sqlx::Error> {
+    let held: u32 = sqlx::query_scalar(
+        "SELECT count(*) FROM leases WHERE partition < ? AND worker IS NOT NULL AND expires_at > ?",
+    )
+    .bind(i64::from(count.get()))
+    .bind(now.0)
+    .fetch_one(connection)
+    .await?;
+    Ok(usize::from(count.get()).saturating_sub(held as usize))
+}
+
 pub(crate) async fn workers(
     connection: &mut SqliteConnection,
     worker: String,
     now: Timestamp,
     until: Timestamp,
-) -> Result<usize, sqlx::Error> {
-    sqlx::query("DELETE FROM workers WHERE expires_at <= ?")
-        .bind(now.0)
-        .execute(&mut *connection)
-        .await?;
+) -> Result<Roster, sqlx::Error> {
     sqlx::query(
         "INSERT INTO workers (worker, expires_at) VALUES (?, ?)
          ON CONFLICT DO UPDATE SET expires_at = excluded.expires_at",
     )
-    .bind(worker)
+    .bind(&worker)
     .bind(until.0)
     .execute(&mut *connection)
     .await?;
-    let living: u32 =
-        sqlx::query_scalar("SELECT count(*) FROM workers").fetch_one(connection).await?;
-    Ok(living as usize)
+    sqlx::query("DELETE FROM workers WHERE expires_at <= ?")
+        .bind(now.0)
+        .execute(&mut *connection)
+        .await?;
+    let (living, before): (u32, u32) =
+        sqlx::query_as("SELECT count(*), count(*) FILTER (WHERE worker < ?) FROM workers")
+            .bind(&worker)
+            .fetch_one(connection)
+            .await?;
+    Ok(Roster { living: living.max(1) as usize, before: before as usize })
 }

@@ -91,13 +91,17 @@ pub(crate) fn id(counter: u64) -> FrameId {
 
 /// A frame of `events` events on two channels; each event's data tells its frame and place.
 pub(crate) fn frame(seq: FrameSeq, events: usize) -> Bytes {
+    frame_of(&["a:x", "a:y"].map(|name| Channel::parse(name).unwrap()).each_ref(), seq, events)
+}
+
+/// The same on these channels, in turn.
+pub(crate) fn frame_of(channels: &[&Channel], seq: FrameSeq, events: usize) -> Bytes {
     let mut builder = FrameBuilder::default();
     for i in 0..events {
         let mut one = EventsBuilder::default();
         let data = format!("[{seq},{i}]");
         one.push(&EventParts { data: data.as_bytes(), ..Default::default() }).unwrap();
-        let channel = Channel::parse(["a:x", "a:y"][i % 2]).unwrap();
-        builder.push(&channel, "u", "p", seq, None, &one.take());
+        builder.push(channels[i % channels.len()], "u", "p", seq, None, &one.take());
     }
     builder.finish(id(seq))
 }
