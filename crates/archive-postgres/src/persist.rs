@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, Executor as _};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use stormwire_archive::{ArchiveError, Batch, Lease, PersistError};
+use stormwire_core::faults::{Fault, injected};
 use stormwire_core::{Epoch, Offset, Timestamp};
 
 /// Events that are not stored, and why. Mostly empty.
@@ -84,7 +85,8 @@ async fn transaction(
     }
     refused::note(connection, partition, epoch, batch, &refused).await?;
     let fresh = memory.count(batch, &refused);
-    let counts = memory.is_due(batch.frames.iter().map(|(_, _, frame)| events_of(frame)).sum());
+    let counts = memory.is_due(batch.frames.iter().map(|(_, _, frame)| events_of(frame)).sum())
+        && !injected(Fault::LedgerCheckSkipped);
     let sql = advance(lease, epoch, batch, ends.map(|(_, times)| times), &fresh, memory, counts);
     if let Err(error) = connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await {
         let raised = raised(&error, partition, batch.expected_last);
@@ -132,12 +134,20 @@ fn advance(
 ) -> String {
     let mut sql = String::with_capacity(512 + 64 * fresh.len());
     let number = |value: u64| Some(value.cast_signed());
-    sql.push_str("SELECT stormwire_advance(");
-    sql.push_str(&format!("{}::smallint, ", lease.partition));
-    literal::text(&mut sql, &lease.worker);
-    sql.push_str(", ");
-    literal::number(&mut sql, number(lease.token));
-    sql.push_str(&format!(", {epoch}, {}, {}, ", batch.expected_last, batch.through));
+    let partition = lease.partition;
+    sql.push_str(&format!("SELECT stormwire_advance({partition}::smallint, "));
+    if injected(Fault::LedgerCheckSkipped) {
+        let of =
+            |column, table| format!("(SELECT {column} FROM {table} WHERE partition = {partition})");
+        let (worker, token) = (of("worker", "leases"), of("token", "leases"));
+        let last_seq = of("last_seq", "ledger");
+        sql.push_str(&format!("{worker}, {token}, {epoch}, {last_seq}, {}, ", batch.through));
+    } else {
+        literal::text(&mut sql, &lease.worker);
+        sql.push_str(", ");
+        literal::number(&mut sql, number(lease.token));
+        sql.push_str(&format!(", {epoch}, {}, {}, ", batch.expected_last, batch.through));
+    }
     match &batch.last_frame {
         Some(id) => {
             literal::bytes(&mut sql, &id.appender);

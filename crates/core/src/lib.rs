@@ -8,6 +8,7 @@
 mod channel;
 mod clock;
 mod error;
+pub mod faults;
 mod position;
 
 pub use channel::{

@@ -8,6 +8,7 @@ use async_nats::header::{HeaderMap, HeaderValue, NATS_EXPECTED_LAST_SEQUENCE};
 use bytes::Bytes;
 use metrics::gauge;
 use serde::Deserialize;
+use stormwire_core::faults::{Fault, injected};
 use stormwire_core::{Epoch, FrameSeq, Partition};
 use stormwire_guard::{Guard, GuardError};
 use stormwire_journal::AppendError;
@@ -76,7 +77,9 @@ impl Appends {
             .map_err(|reason| AppendError::Refused(CallError::NotConnected(reason).to_string()))?;
         let _pending = Pending::begin();
         let mut headers = HeaderMap::new();
-        headers.insert(NATS_EXPECTED_LAST_SEQUENCE, HeaderValue::from(expected_last));
+        if !injected(Fault::AppendWithoutExpectedSequence) {
+            headers.insert(NATS_EXPECTED_LAST_SEQUENCE, HeaderValue::from(expected_last));
+        }
         let attempt = async {
             let call =
                 self.caller.call(names::events(partition, epoch), Some(headers), frame).await;

@@ -15,6 +15,7 @@ use crate::repeats::Repeats;
 use batch::{Batch, Part};
 use std::collections::VecDeque;
 use std::time::Duration;
+use stormwire_core::faults::{Fault, injected};
 use stormwire_core::{Epoch, ErrorCode, FrameSeq, Offset, Refusal};
 use stormwire_wire::frame::{FrameBuilder, FrameId, claim};
 
@@ -357,6 +358,17 @@ impl<O> Appender<O> {
         self.answer_finished();
     }
 
+    /// [`Fault::EarlyAcknowledgement`]: answers as if the frame under way were stored.
+    fn acknowledge_early(&mut self, now: Now) {
+        let State::Owner(owner) = &mut self.state else { return };
+        let last = owner.last;
+        owner.last += 1;
+        self.stored(now);
+        if let State::Owner(owner) = &mut self.state {
+            owner.last = last;
+        }
+    }
+
     fn fenced(&mut self, in_flight: &Outcome) {
         self.fail(in_flight, &Outcome::NotStored);
         self.state = State::Follower;
@@ -430,6 +442,9 @@ impl<O> Appender<O> {
             let size = FrameSize { events, bytes: bytes.len() };
             let flight = Flight::new(now.mono, owner.epoch, owner.last, id, bytes);
             owner.flight = Some((flight, size));
+            if injected(Fault::EarlyAcknowledgement) {
+                self.acknowledge_early(now);
+            }
         }
         self.answer_finished();
     }

@@ -4,6 +4,7 @@ use crate::trim::Persisted;
 use metrics::gauge;
 use parking_lot::Mutex;
 use std::time::Duration;
+use stormwire_core::faults::{Fault, injected};
 use stormwire_core::{Epoch, FrameSeq, Partition, Timestamp};
 use stormwire_journal::Tip;
 use stormwire_telemetry::metrics as names;
@@ -79,6 +80,9 @@ impl Progress {
             .set(lag.as_secs_f64());
         if !state.verified || epoch != tip.epoch || tip.last < ledger {
             return None;
+        }
+        if injected(Fault::TrimBelowTheLedger) {
+            return (tip.last >= tip.first).then_some(tip.last);
         }
         state.persisted.trim(ledger, tip, now, window)
     }

@@ -44,6 +44,8 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {
+    #[cfg(feature = "faults")]
+    choose_fault()?;
     let sources = sources(&cli)?;
     if let Some(Command::Config { markdown }) = cli.command {
         return commands::settings::run(markdown, &sources);
@@ -62,6 +64,20 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::DeadLetters(command)) => commands::dead_letters::run(command, &config).await,
         Some(Command::Config { .. }) => Ok(()),
     }
+}
+
+/// Switches off the safety rule that `STORMWIRE_FAULT` names.
+#[cfg(feature = "faults")]
+fn choose_fault() -> Result<(), Failure> {
+    use stormwire_core::faults::{Fault, inject};
+    let Ok(name) = std::env::var("STORMWIRE_FAULT") else { return Ok(()) };
+    let Some(fault) = Fault::parse(&name) else {
+        let known = Fault::ALL.map(Fault::name).join(", ");
+        return Err(Failure::usage(format!("STORMWIRE_FAULT: {name} is none of {known}")));
+    };
+    warn(format!("this process runs with the fault {name}: nothing that it says can be trusted"));
+    inject(fault);
+    Ok(())
 }
 
 /// The layers of the configuration, from where they really are.

@@ -3,6 +3,7 @@
 use crate::publish::{Outcome, ProducerKey, Publish, Stored};
 use crate::repeats::{Numbers, Repeats, Slot, Verdict};
 use std::collections::VecDeque;
+use stormwire_core::faults::{Fault, injected};
 use stormwire_core::{ErrorCode, Offset, Refusal, Timestamp};
 use stormwire_wire::frame::FrameBuilder;
 
@@ -210,6 +211,9 @@ impl<O> Batch<O> {
                 let cut = Cut { item, done: done + skip as usize, first: first.or(skipped) };
                 return self.append(frame, slot, cut);
             }
+            Verdict::Duplicate { .. } if injected(Fault::RepeatsLetThrough) => {
+                return self.append(frame, slot, cut);
+            }
             Verdict::Duplicate { first: repeated, last } => {
                 frame.duplicates += 1;
                 let first = first.unwrap_or(repeated);
@@ -232,7 +236,7 @@ impl<O> Batch<O> {
                 "these events were sent first longer ago than the server remembers",
             ),
         };
-        if refusal.is_temporary() {
+        if refusal.is_temporary() && !injected(Fault::FailStopOff) {
             // C1: and nothing above it of this connection.
             self.blocked.push((publish.connection, Blocked::From(publish.seq)));
         }

@@ -3,6 +3,7 @@
 use crate::publish::ProducerKey;
 use hashbrown::HashMap;
 use std::sync::Arc;
+use stormwire_core::faults::{Fault, injected};
 
 #[derive(Debug, Default)]
 struct Connection {
@@ -72,6 +73,9 @@ impl Connections {
     }
 
     pub(super) fn set_fence(&mut self, connection: u64, seq: u64) {
+        if injected(Fault::FailStopOff) {
+            return;
+        }
         let known = self.known.entry(connection).or_default();
         known.fence = Some(known.fence.map_or(seq, |due| due.min(seq)));
         self.sweep |= known.inside > 0 && known.highest > seq;

@@ -9,6 +9,8 @@ use std::fmt;
 /// Names in the environment that begin like a field's but belong to the command line and to tests.
 const OTHER_VARIABLES: &[&str] =
     &["STORMWIRE_CONFIG", "STORMWIRE_URL", "STORMWIRE_URLS", "STORMWIRE_TOKEN", "STORMWIRE_SEED"];
+/// Only a build that carries faults knows it: any other refuses to start with it.
+const FAULT_VARIABLE: &str = "STORMWIRE_FAULT";
 /// What tests read for themselves begins so.
 const TEST_PREFIX: &str = "STORMWIRE_TEST_";
 
@@ -154,6 +156,7 @@ fn from_environment(
     }
     for (name, _) in environment {
         let ours = name.starts_with("STORMWIRE_") && !name.starts_with(TEST_PREFIX);
+        let ours = ours && !(cfg!(feature = "faults") && name == FAULT_VARIABLE);
         if ours && !known.contains(name) && !OTHER_VARIABLES.contains(&&**name) {
             problems.push(unknown("the environment", name));
         }
