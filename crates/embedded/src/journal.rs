@@ -2,6 +2,7 @@
 
 use crate::logs::{Append, Log, Logs, Map, SEQ_MAX, key, seq_of};
 use crate::reads::Reads;
+use crate::tables;
 use crate::tail::Tails;
 use crate::writer::{WriteError, Writer};
 use async_trait::async_trait;
@@ -10,7 +11,7 @@ use futures::TryStreamExt as _;
 use sqlx::{Row as _, SqliteConnection};
 use std::sync::Arc;
 use stormwire_core::{Epoch, FrameSeq, Partition, PartitionCount, Timestamp};
-use stormwire_journal::{AppendError, Journal, JournalError, StoredFrame, Tail, Tip};
+use stormwire_journal::{AppendError, Journal, JournalError, SavedTable, StoredFrame, Tail, Tip};
 
 /// Frames that one transaction removes, so that no append waits long for a trim.
 const TRIM_FRAMES: u64 = 256;
@@ -282,6 +283,25 @@ impl Journal for EmbeddedJournal {
 
     async fn tail(&self, partitions: &[Partition]) -> Result<Tail, JournalError> {
         Ok(self.tails.subscribe(partitions))
+    }
+
+    async fn save_table(
+        &self,
+        partition: Partition,
+        table: SavedTable,
+    ) -> Result<(), JournalError> {
+        tables::save(&self.writer, partition, table).await.map_err(unavailable)
+    }
+
+    async fn load_table(&self, partition: Partition) -> Result<Option<SavedTable>, JournalError> {
+        tables::load(&self.reads, partition).await.map_err(JournalError::Unavailable)
+    }
+
+    async fn saved_through(
+        &self,
+        partition: Partition,
+    ) -> Result<Option<(Epoch, FrameSeq)>, JournalError> {
+        tables::through(&self.reads, partition).await.map_err(JournalError::Unavailable)
     }
 
     async fn trim(

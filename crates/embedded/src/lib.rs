@@ -20,6 +20,7 @@ mod journal;
 mod logs;
 mod peers;
 mod reads;
+mod tables;
 mod tail;
 mod values;
 mod writer;

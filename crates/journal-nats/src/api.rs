@@ -2,6 +2,7 @@
 //! cluster. All of them may be repeated without harm, so all are retried within the guard's budget.
 
 use crate::caller::{CallError, Caller};
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -89,7 +90,22 @@ impl Api {
         parse(&answer.map_err(|error| unavailable(operation, &error))?.payload)
     }
 
-    /// The same, once, with a deadline of its own: for what is slow by nature.
+    /// Publishes a message that a stream takes; its answer is as one of the API's.
+    pub(crate) async fn publish(
+        &self,
+        operation: &'static str,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        body: Bytes,
+    ) -> Result<Bytes, GuardError<CallError>> {
+        let lost = |error: &CallError| matches!(error, CallError::Lost);
+        let call = || self.caller.call(subject.to_owned(), headers.clone(), body.clone());
+        let answer = self.guard.retry(operation, lost, call).await;
+        self.caller.link().note(answer.is_ok());
+        answer.map(|answer| answer.payload)
+    }
+
+    /// [`Api::ask`], once, with a deadline of its own: for what is slow by nature.
     pub(crate) async fn ask_within<T: DeserializeOwned>(
         &self,
         operation: &'static str,
@@ -130,7 +146,7 @@ pub(crate) fn unavailable(operation: &str, error: &GuardError<CallError>) -> Jou
     })
 }
 
-fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<Result<T, Refusal>, JournalError> {
+pub(crate) fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<Result<T, Refusal>, JournalError> {
     let nonsense = |error: serde_json::Error| JournalError::Protocol(error.to_string());
     let envelope: Envelope = serde_json::from_slice(answer).map_err(nonsense)?;
     match envelope.error {

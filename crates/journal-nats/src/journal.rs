@@ -9,6 +9,7 @@ use crate::link::Link;
 use crate::names;
 use crate::read::{self, Log, Reads};
 use crate::settings;
+use crate::tables;
 use crate::tail;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition};
 use stormwire_guard::{BreakerState, Guard, GuardConfig};
-use stormwire_journal::{AppendError, Journal, JournalError, StoredFrame, Tail, Tip};
+use stormwire_journal::{AppendError, Journal, JournalError, SavedTable, StoredFrame, Tail, Tip};
 use tokio::time::Instant;
 
 /// Answers that wait to be read, a connection: acknowledgements are small, pages are bounded elsewhere.
@@ -292,6 +293,25 @@ impl Journal for NatsJournal {
 
     async fn tail(&self, partitions: &[Partition]) -> Result<Tail, JournalError> {
         tail::tail(&self.tails, partitions).await
+    }
+
+    async fn save_table(
+        &self,
+        partition: Partition,
+        table: SavedTable,
+    ) -> Result<(), JournalError> {
+        tables::save(&self.api, &self.config, partition, table).await
+    }
+
+    async fn load_table(&self, partition: Partition) -> Result<Option<SavedTable>, JournalError> {
+        tables::load(&self.api, partition).await
+    }
+
+    async fn saved_through(
+        &self,
+        partition: Partition,
+    ) -> Result<Option<(Epoch, FrameSeq)>, JournalError> {
+        tables::through(&self.api, partition).await
     }
 
     async fn trim(

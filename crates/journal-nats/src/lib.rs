@@ -25,6 +25,7 @@ mod names;
 mod peers;
 mod read;
 mod settings;
+mod tables;
 mod tail;
 
 pub use config::{NatsConfig, NatsError};

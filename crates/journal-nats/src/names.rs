@@ -8,6 +8,21 @@ pub(crate) const BEAT: &str = "storm.beat";
 /// The durable consumer of each stream that shows its backlog.
 pub(crate) const PERSIST_CONSUMER: &str = "persist";
 
+/// The stream of the appenders' tables.
+pub(crate) const TABLES: &str = "STORM_TABLES";
+/// All its subjects.
+pub(crate) const TABLES_SUBJECTS: &str = "storm.table.>";
+
+/// Where a partition's manifest is: which of its saved tables counts.
+pub(crate) fn table(partition: Partition) -> String {
+    format!("storm.table.{partition}")
+}
+
+/// Where chunk `at` of a table is, in one of two slots.
+pub(crate) fn table_chunk(partition: Partition, slot: u8, at: usize) -> String {
+    format!("storm.table.{partition}.{slot}.{at}")
+}
+
 /// The stream of a partition's epoch.
 pub(crate) fn stream(partition: Partition, epoch: Epoch) -> String {
     format!("STORM_{partition}_{epoch}")
@@ -87,7 +102,7 @@ mod tests {
 
     #[test]
     fn names_of_others_are_not_ours() {
-        for name in ["STORM_", "STORM_1", "STORM_x_1", "STORM_1_1_1", "ORDERS_1_1", "STORM_99999_1"]
+        for name in ["STORM_", "STORM_1", TABLES, "STORM_x_1", "STORM_1_1_1", "ORDERS_1_1", "STORM_99999_1"]
         {
             assert_eq!(parse_stream(name), None, "{name}");
         }

@@ -68,6 +68,28 @@ pub(crate) fn wanted_from(
     wanted
 }
 
+/// Bytes of all tables together: twice what they may take in the gateways' memory.
+pub(crate) const TABLES_BYTES_MAX: u64 = 512 << 20;
+
+/// The settings of the stream of the appenders' tables: the last message of each subject is kept.
+pub(crate) fn tables(config: &NatsConfig) -> Value {
+    json!({
+        "name": names::TABLES,
+        "subjects": [names::TABLES_SUBJECTS],
+        "retention": "limits",
+        "discard": "new",
+        "storage": "file",
+        "num_replicas": config.replicas,
+        "max_bytes": TABLES_BYTES_MAX,
+        "max_msg_size": MAX_MESSAGE_BYTES,
+        "max_msgs_per_subject": 1,
+        "duplicate_window": 100_000_000,
+        "compression": "none",
+        "allow_direct": false,
+        "metadata": { "program": "stormwire" },
+    })
+}
+
 /// Every setting of `found` that is not as `wanted`: its name, what was found, what was expected.
 pub(crate) fn differences(wanted: &Value, found: &Value) -> Option<String> {
     let (Some(wanted), Some(found)) = (wanted.as_object(), found.as_object()) else {

@@ -77,6 +77,21 @@ pub enum JournalError {
     Protocol(String),
 }
 
+/// A table of producers as the journal keeps it beside the logs: what an appender knows after frame
+/// `through`. The content is the appender's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SavedTable {
+    /// The log's incarnation.
+    pub epoch: Epoch,
+    /// The last frame that the table counts.
+    pub through: FrameSeq,
+    /// The table, at most [`TABLE_BYTES_MAX`].
+    pub bytes: Bytes,
+}
+
+/// Bytes of the largest table that an engine keeps.
+pub const TABLE_BYTES_MAX: usize = 64 << 20;
+
 /// What a tail tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TailEvent {
@@ -178,6 +193,30 @@ pub trait Journal: Send + Sync + 'static {
     /// # Errors
     /// [`JournalError::Unavailable`].
     async fn tail(&self, partitions: &[Partition]) -> Result<Tail, JournalError>;
+
+    /// Keeps `table` in place of the partition's table before it, all of it or nothing. An older one than
+    /// is kept (by epoch, then `through`) is dropped: to save it late does no harm.
+    ///
+    /// # Errors
+    /// [`JournalError::Unavailable`], [`JournalError::Protocol`]: the one before may be gone as well.
+    async fn save_table(&self, partition: Partition, table: SavedTable)
+    -> Result<(), JournalError>;
+
+    /// The partition's table that was saved last; `None` if there is none, or none that is whole.
+    ///
+    /// # Errors
+    /// [`JournalError::Unavailable`], [`JournalError::Protocol`].
+    async fn load_table(&self, partition: Partition) -> Result<Option<SavedTable>, JournalError>;
+
+    /// Epoch and last frame of the table that was saved last. A log is never trimmed past that frame, and
+    /// the frame itself stays: with it a reader sees that table and log belong together.
+    ///
+    /// # Errors
+    /// [`JournalError::Unavailable`], [`JournalError::Protocol`].
+    async fn saved_through(
+        &self,
+        partition: Partition,
+    ) -> Result<Option<(Epoch, FrameSeq)>, JournalError>;
 
     /// Removes all frames up to and including `through`. The worker alone calls it.
     ///

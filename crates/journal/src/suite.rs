@@ -8,6 +8,7 @@
 mod epochs;
 mod follow;
 mod model;
+mod tables;
 
 pub use epochs::{
     a_later_epoch_begins_where_it_is_told_and_is_current, a_tail_follows_into_a_later_epoch,
@@ -18,6 +19,10 @@ pub use follow::{
     what_follows_the_tip_comes_over_a_tail_taken_before,
 };
 pub use model::the_journal_agrees_with_a_model;
+pub use tables::{
+    a_saved_table_comes_back_as_it_was, an_older_table_never_takes_the_place_of_a_newer_one,
+    tables_saved_side_by_side_leave_one_whole,
+};
 
 use crate::{AppendError, Journal, StoredFrame};
 use bytes::Bytes;
@@ -69,6 +74,9 @@ macro_rules! journal_suite {
             an_append_that_was_dropped_is_stored_once_or_not_at_all
             time_never_goes_back
             partitions_are_written_side_by_side
+            a_saved_table_comes_back_as_it_was
+            an_older_table_never_takes_the_place_of_a_newer_one
+            tables_saved_side_by_side_leave_one_whole
             what_follows_the_tip_comes_over_a_tail_taken_before
             a_tail_with_repair_misses_nothing_and_keeps_order
             a_tail_tells_nothing_of_other_partitions

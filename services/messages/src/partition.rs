@@ -5,6 +5,7 @@ use crate::follow::{Follow, Found, Page};
 use crate::plan::{Pending, Place, Prepared, Start, Stop, is_same, start};
 use crate::progress::Progress;
 use crate::trace;
+use crate::trim;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use metrics::{counter, gauge, histogram};
@@ -259,8 +260,11 @@ impl Work {
         loop {
             every.tick().await;
             let Ok(tip) = self.journal.tip(partition).await else { continue };
+            let Ok(saved) = self.journal.saved_through(partition).await else { continue };
             let window = self.config.recovery_window;
-            let Some(through) = self.progress.trim(tip, self.clock.now(), window) else { continue };
+            let needed = trim::needed_by_claims(saved, tip.epoch);
+            let now = self.clock.now();
+            let Some(through) = self.progress.trim(tip, needed, now, window) else { continue };
             match self.journal.trim(partition, tip.epoch, through).await {
                 Ok(()) => tracing::debug!(partition = partition.0, through, "trimmed the journal"),
                 Err(error) => {

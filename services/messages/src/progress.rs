@@ -67,8 +67,14 @@ impl Progress {
         }
     }
 
-    /// Publishes backlog and lag, and says what may be trimmed.
-    pub(crate) fn trim(&self, tip: Tip, now: Timestamp, window: Duration) -> Option<FrameSeq> {
+    /// Publishes backlog and lag, and says what may be trimmed: nothing from frame `needed` on.
+    pub(crate) fn trim(
+        &self,
+        tip: Tip,
+        needed: FrameSeq,
+        now: Timestamp,
+        window: Duration,
+    ) -> Option<FrameSeq> {
         let mut state = self.state.lock();
         let (epoch, ledger) = state.ledger?;
         let backlog = tip.last.saturating_sub(ledger);
@@ -84,7 +90,7 @@ impl Progress {
         if injected(Fault::TrimBelowTheLedger) {
             return (tip.last >= tip.first).then_some(tip.last);
         }
-        state.persisted.trim(ledger, tip, now, window)
+        state.persisted.trim(ledger.min(needed), tip, now, window)
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! Trimmed is only what is persisted, and then either what is older than the recovery window or, while
 //! the log is above half of its bound, as much of the oldest as brings it below. The frame at the
-//! ledger's last number always stays: it is how a journal that has gone back is recognised.
+//! ledger's last number always stays: it is how a journal that has gone back is recognised. So does the
+//! last frame of the appender's saved table with all behind it, which the next claim reads.
 
 use std::collections::VecDeque;
 use std::time::Duration;
-use stormwire_core::{FrameSeq, Timestamp};
+use stormwire_core::{Epoch, FrameSeq, Timestamp};
 use stormwire_journal::Tip;
 use tokio::time::Instant;
 
@@ -58,10 +59,11 @@ impl Persisted {
         }
     }
 
-    /// Up to where the journal may be trimmed now; `None` if there is nothing.
+    /// Up to where the journal may be trimmed now; `None` if there is nothing. `kept`: the first frame that
+    /// must stay.
     pub(crate) fn trim(
         &mut self,
-        ledger: FrameSeq,
+        kept: FrameSeq,
         tip: Tip,
         now: Timestamp,
         window: Duration,
@@ -71,10 +73,10 @@ impl Persisted {
         while let Some(mark) = self.marks.front() {
             let is_old = now.since(mark.newest) >= window;
             let for_space = excess > 0 && mark.at.elapsed() >= SPACE_DELAY + MARK_EVERY;
-            if mark.through >= ledger || !(is_old || for_space) {
-                // The mark that ends at the ledger goes but for its last frame.
-                if mark.through >= ledger && (is_old || for_space) {
-                    through = ledger.saturating_sub(1);
+            if mark.through >= kept || !(is_old || for_space) {
+                // Of the mark that it is in, what lies before it goes.
+                if mark.through >= kept && (is_old || for_space) {
+                    through = kept.saturating_sub(1);
                 }
                 break;
             }
@@ -86,11 +88,20 @@ impl Persisted {
     }
 }
 
+/// APPENDER B7: the first frame of epoch `epoch` that a claim needs, given the table that was saved last:
+/// without one, all of them.
+pub(crate) fn needed_by_claims(saved: Option<(Epoch, FrameSeq)>, epoch: Epoch) -> FrameSeq {
+    match saved {
+        Some((of, through)) if of == epoch => through,
+        Some((of, _)) if of > epoch => FrameSeq::MAX,
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use stormwire_core::Epoch;
 
     const WINDOW: Duration = Duration::from_secs(600);
     const NOW: Timestamp = Timestamp(1_000_000_000);
@@ -130,6 +141,25 @@ mod tests {
         );
         tokio::time::advance(Duration::from_secs(20)).await;
         assert_eq!(persisted.trim(8, tip(6, 8, 900), NOW, WINDOW), Some(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn b7_nothing_goes_that_the_next_claim_reads() {
+        let mut persisted = Persisted::default();
+        persisted.add(4, NOW, 10);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        persisted.add(10, NOW, 10);
+        let later = Timestamp(NOW.0 + 3_600_000);
+        let mut trim = |saved| {
+            let needed = needed_by_claims(saved, Epoch(2));
+            persisted.trim(10.min(needed), tip(1, 10, 900), later, WINDOW)
+        };
+        assert_eq!(trim(None), None, "no table was saved");
+        assert_eq!(trim(Some((Epoch(1), 100))), None, "only in the epoch before");
+        assert_eq!(trim(Some((Epoch(2), 3))), Some(2));
+        assert_eq!(trim(Some((Epoch(2), 7))), Some(6));
+        assert_eq!(trim(Some((Epoch(2), 8))), Some(7));
+        assert_eq!(trim(Some((Epoch(3), 1))), Some(9), "the ledger's own frame stays");
     }
 
     proptest! {

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use stormwire_archive::HistoryQuery;
 use stormwire_core::{Channel, Epoch, FrameSeq, Partition};
-use stormwire_journal::{AppendError, Journal, JournalError, StoredFrame, Tail, TailEvent, Tip};
+use stormwire_journal::{
+    AppendError, Journal, JournalError, SavedTable, StoredFrame, Tail, TailEvent, Tip,
+};
 
 const P0: Partition = Partition(0);
 
@@ -95,6 +97,25 @@ impl Journal for Lossy {
         through: FrameSeq,
     ) -> Result<(), JournalError> {
         self.journal.trim(partition, epoch, through).await
+    }
+
+    async fn save_table(
+        &self,
+        partition: Partition,
+        table: SavedTable,
+    ) -> Result<(), JournalError> {
+        self.journal.save_table(partition, table).await
+    }
+
+    async fn load_table(&self, partition: Partition) -> Result<Option<SavedTable>, JournalError> {
+        self.journal.load_table(partition).await
+    }
+
+    async fn saved_through(
+        &self,
+        partition: Partition,
+    ) -> Result<Option<(Epoch, FrameSeq)>, JournalError> {
+        self.journal.saved_through(partition).await
     }
 
     async fn persisted(&self, partition: Partition, epoch: Epoch, through: FrameSeq) {
