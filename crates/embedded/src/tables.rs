@@ -51,12 +51,11 @@ pub(crate) async fn load(
     partition: Partition,
 ) -> Result<Option<SavedTable>, String> {
     let select = async {
-        let row: Option<(u32, i64, Vec<u8>)> = sqlx::query_as(
-            "SELECT epoch, through, bytes FROM appender_tables WHERE partition = ?",
-        )
-        .bind(i64::from(partition.0))
-        .fetch_optional(&mut *reads.connection().await?)
-        .await?;
+        let row: Option<(u32, i64, Vec<u8>)> =
+            sqlx::query_as("SELECT epoch, through, bytes FROM appender_tables WHERE partition = ?")
+                .bind(i64::from(partition.0))
+                .fetch_optional(&mut *reads.connection().await?)
+                .await?;
         Ok(row.map(|(epoch, through, bytes)| SavedTable {
             epoch: Epoch(epoch),
             through: through.cast_unsigned(),

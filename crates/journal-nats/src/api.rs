@@ -146,7 +146,9 @@ pub(crate) fn unavailable(operation: &str, error: &GuardError<CallError>) -> Jou
     })
 }
 
-pub(crate) fn parse<T: DeserializeOwned>(answer: &[u8]) -> Result<Result<T, Refusal>, JournalError> {
+pub(crate) fn parse<T: DeserializeOwned>(
+    answer: &[u8],
+) -> Result<Result<T, Refusal>, JournalError> {
     let nonsense = |error: serde_json::Error| JournalError::Protocol(error.to_string());
     let envelope: Envelope = serde_json::from_slice(answer).map_err(nonsense)?;
     match envelope.error {

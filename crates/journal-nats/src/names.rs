@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn names_of_others_are_not_ours() {
-        for name in ["STORM_", "STORM_1", TABLES, "STORM_x_1", "STORM_1_1_1", "ORDERS_1_1", "STORM_99999_1"]
+        for name in
+            ["STORM_", "STORM_1", TABLES, "STORM_x_1", "STORM_1_1_1", "ORDERS_1_1", "STORM_99999_1"]
         {
             assert_eq!(parse_stream(name), None, "{name}");
         }

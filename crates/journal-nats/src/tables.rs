@@ -159,9 +159,10 @@ async fn chunks(
     partition: Partition,
     manifest: &Manifest,
 ) -> Result<Option<Bytes>, JournalError> {
-    let subjects: Vec<String> =
-        (0..manifest.chunks).map(|at| names::table_chunk(partition, manifest.slot, at)).collect();
-    let reads = subjects.iter().map(|subject| last(api, subject));
+    let reads = (0..manifest.chunks).map(|at| {
+        let subject = names::table_chunk(partition, manifest.slot, at);
+        async move { last(api, &subject).await }
+    });
     let mut parts = stream::iter(reads).buffered(CHUNKS_AT_ONCE);
     let mut joined = BytesMut::with_capacity(manifest.bytes);
     while let Some(part) = parts.try_next().await? {

@@ -22,6 +22,7 @@ pub mod suite;
 pub use flight::{ATTEMPT, Found, Op, OpResult};
 pub use peers::{Beat, PeerError, PeerRequest, Peers};
 pub use port::{
-    AppendError, Journal, JournalError, SavedTable, StoredFrame, TABLE_BYTES_MAX, Tail, TailEvent, Tip,
+    AppendError, Journal, JournalError, SavedTable, StoredFrame, TABLE_BYTES_MAX, Tail, TailEvent,
+    Tip,
 };
 pub use rebuild::LogEnd;
