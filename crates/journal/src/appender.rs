@@ -4,6 +4,8 @@
 //! `docs/appender.md` explains the rules that the comments name.
 
 mod batch;
+mod leave;
+mod save;
 mod words;
 
 pub use words::{Answer, AppenderConfig, Event};
@@ -13,6 +15,7 @@ use crate::publish::{Now, Outcome, Publish};
 use crate::rebuild::{LogEnd, Rebuild};
 use crate::repeats::Repeats;
 use batch::{Batch, Part};
+use save::Saves;
 use std::collections::VecDeque;
 use std::time::Duration;
 use stormwire_core::faults::{Fault, injected};
@@ -21,6 +24,8 @@ use stormwire_wire::frame::{FrameBuilder, FrameId, claim};
 
 /// How often the table of producers is trimmed to its horizon.
 const KEEP_EVERY: Duration = Duration::from_secs(10);
+/// One that has grown over its bytes is trimmed as soon as this after the last time.
+const KEEP_OVER_EVERY: Duration = Duration::from_secs(1);
 /// With [`AppenderConfig::linger`], as many events do not wait any longer.
 const LINGER_EVENTS: usize = 100;
 /// Bytes of events that may wait in an appender for all lanes together.
@@ -43,7 +48,10 @@ struct Owner {
     last: FrameSeq,
     repeats: Repeats,
     flight: Option<(Flight, FrameSize)>,
+    /// The identity of frame `last`.
+    last_id: FrameId,
     kept: Duration,
+    saves: Saves,
     releasing: bool,
 }
 
@@ -74,6 +82,8 @@ pub struct Appender<O> {
     waiting_since: Option<Duration>,
     /// What is pushed right after a settlement comes from a busy lane and does not linger.
     just_settled: bool,
+    /// When the journal last answered anything.
+    answered: Duration,
     answers: Vec<Answer<O>>,
     events: Vec<Event>,
 }
@@ -96,6 +106,7 @@ impl<O> Appender<O> {
             waiting_bytes: 0,
             waiting_since: None,
             just_settled: false,
+            answered: Duration::ZERO,
             answers: Vec::new(),
             events: Vec::new(),
         }
@@ -140,15 +151,6 @@ impl<O> Appender<O> {
         let flight = Flight::new(now.mono, end.epoch, end.last, id, frame);
         let rebuild = std::mem::replace(rebuild, Rebuild::new(0));
         self.state = State::Claiming(rebuild, flight);
-    }
-
-    /// D3: writes what waits, takes nothing more, then ends with [`Event::Released`].
-    pub fn release(&mut self) {
-        match &mut self.state {
-            State::Owner(owner) => owner.releasing = true,
-            _ => self.stand_down(),
-        }
-        self.released_if_idle();
     }
 
     /// The epoch and the sequence of the claim, while the partition is this appender's.
@@ -220,7 +222,8 @@ impl<O> Appender<O> {
         if let State::Owner(owner) = &mut self.state
             && owner.flight.is_none()
         {
-            if now.mono.saturating_sub(owner.kept) >= KEEP_EVERY {
+            let every = if owner.repeats.is_over() { KEEP_OVER_EVERY } else { KEEP_EVERY };
+            if now.mono.saturating_sub(owner.kept) >= every {
                 owner.kept = now.mono;
                 owner.repeats.keep_within(now.wall);
             }
@@ -250,6 +253,9 @@ impl<O> Appender<O> {
     /// Takes the journal's answer to the last [`Op`].
     pub fn complete(&mut self, now: Now, result: OpResult) {
         self.busy = false;
+        if result.is_answer() {
+            self.answered = now.mono;
+        }
         if std::mem::take(&mut self.discard) {
             return;
         }
@@ -263,7 +269,7 @@ impl<O> Appender<O> {
         let settled = match result {
             OpResult::Appended(result) => flight.appended(now.mono, result),
             OpResult::Found(result) => flight.found(now.mono, result),
-            OpResult::Opened(_) | OpResult::Read(_) => None,
+            OpResult::Opened(_) | OpResult::Loaded(_) | OpResult::Read(_) => None,
         };
         if let Some(settled) = settled {
             if matches!(self.state, State::Claiming(..)) {
@@ -303,7 +309,9 @@ impl<O> Appender<O> {
                 last: claim,
                 repeats: rebuild.repeats,
                 flight: None,
+                last_id: flight.id,
                 kept: now.mono,
+                saves: Saves::since(now.mono),
                 releasing: false,
             });
             self.events.push(Event::Claimed { epoch, claim });
@@ -321,7 +329,7 @@ impl<O> Appender<O> {
         let Some((flight, size)) = owner.flight.take() else { return };
         match settled {
             Settled::Stored => {
-                owner.last = flight.expected + 1;
+                (owner.last, owner.last_id) = (flight.expected + 1, flight.id);
                 let took = now.mono.saturating_sub(flight.since);
                 let uncertain = flight.is_uncertain();
                 let FrameSize { events, bytes } = size;
@@ -367,30 +375,6 @@ impl<O> Appender<O> {
         if let State::Owner(owner) = &mut self.state {
             owner.last = last;
         }
-    }
-
-    fn fenced(&mut self, in_flight: &Outcome) {
-        self.fail(in_flight, &Outcome::NotStored);
-        self.state = State::Follower;
-        self.events.push(Event::Fenced);
-    }
-
-    /// Ends all that is in the frame under way with `in_flight` and all that waits behind it with
-    /// `waiting`: nothing of a connection is taken after something of it was not.
-    fn fail(&mut self, in_flight: &Outcome, waiting: &Outcome) {
-        for part in self.parts.drain(..) {
-            if let State::Owner(owner) = &mut self.state {
-                owner.repeats.release(part.slot);
-            }
-            let at = usize::try_from(part.batch - self.base).unwrap_or(usize::MAX);
-            if let Some(batch) = self.batches.get_mut(at) {
-                batch.finish(part.item, in_flight.clone());
-            }
-        }
-        for batch in &mut self.batches {
-            batch.finish_all(waiting);
-        }
-        self.answer_finished();
     }
 
     fn answer_finished(&mut self) {
@@ -456,15 +440,6 @@ impl<O> Appender<O> {
             waiting.map(|item| item.events.len()).sum::<usize>() < LINGER_EVENTS
         };
         (now < until && few()).then_some(until)
-    }
-
-    fn released_if_idle(&mut self) {
-        if let State::Owner(Owner { releasing: true, flight: None, .. }) = &self.state
-            && self.batches.is_empty()
-        {
-            self.state = State::Follower;
-            self.events.push(Event::Released);
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One frame under way: sent, asked after and sent again until it is settled (rules A1 to A3).
 
-use crate::port::{AppendError, JournalError, StoredFrame, Tip};
+use crate::port::{AppendError, JournalError, SavedTable, StoredFrame, Tip};
 use bytes::Bytes;
 use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq};
@@ -18,6 +18,8 @@ const REFUSED_AFTER: Duration = Duration::from_secs(8);
 pub enum Op {
     /// [`crate::Journal::open`].
     Open,
+    /// [`crate::Journal::load_table`].
+    LoadTable,
     /// [`crate::Journal::read`] from this sequence on.
     Read {
         /// The log's incarnation.
@@ -57,12 +59,30 @@ pub enum Found {
 pub enum OpResult {
     /// To [`Op::Open`].
     Opened(Result<Tip, JournalError>),
+    /// To [`Op::LoadTable`].
+    Loaded(Result<Option<SavedTable>, JournalError>),
     /// To [`Op::Read`].
     Read(Result<Vec<StoredFrame>, JournalError>),
     /// To [`Op::Append`].
     Appended(Result<FrameSeq, AppendError>),
     /// To [`Op::Find`].
     Found(Result<Found, JournalError>),
+}
+
+impl OpResult {
+    /// Whether somebody who keeps the log has answered, be it with a refusal.
+    #[must_use]
+    pub const fn is_answer(&self) -> bool {
+        match self {
+            Self::Opened(result) => result.is_ok(),
+            Self::Loaded(result) => result.is_ok(),
+            Self::Read(result) => result.is_ok(),
+            Self::Found(result) => result.is_ok(),
+            Self::Appended(result) => {
+                matches!(result, Ok(_) | Err(AppendError::WrongLast { .. } | AppendError::Full))
+            }
+        }
+    }
 }
 
 /// How a frame ended.

@@ -22,6 +22,8 @@ pub const LOG_SILENCE: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A hand-over that was not granted is asked for again after this long.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// D5: how long a partition that was given up is left to others.
+pub const GIVEN_UP: Duration = Duration::from_secs(30);
 /// How long a grant holds.
 const GRANT: Duration = Duration::from_secs(3);
 
@@ -303,6 +305,12 @@ impl Ownership {
     /// The partition was claimed by this gateway.
     pub const fn claimed(&mut self) {
         self.granted = None;
+    }
+
+    /// D5: the journal did not answer, while another gateway reaches it.
+    pub fn gave_up(&mut self, now: Duration) {
+        self.granted = None;
+        self.not_before = now + GIVEN_UP;
     }
 
     /// D1: fenced, or a claim was refused: back off for `random` of the way from 0.5 to 8 s.

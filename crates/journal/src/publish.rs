@@ -15,10 +15,10 @@ pub struct Now {
     pub wall: Timestamp,
 }
 
-/// A (user, producer) as the appender knows it: half a SHA-256, so that a million of them are small and
-/// nobody can make his own collide with another's.
+/// A (user, producer) as the appender knows it: a quarter of a SHA-256 of the user and a quarter of one of both, so that a
+/// million of them are small, each names its user, and nobody can make his own collide with another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ProducerKey([u64; 2]);
+pub struct ProducerKey(pub(crate) [u64; 2]);
 
 impl ProducerKey {
     /// The key of `producer` of `user`.
@@ -27,21 +27,22 @@ impl ProducerKey {
         let mut hash = Sha256::new();
         hash.update((user.len() as u64).to_le_bytes());
         hash.update(user.as_bytes());
+        let of_user = first_word(hash.clone());
         hash.update(producer.as_bytes());
-        let digest = hash.finalize();
-        let word = |at: usize| {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(&digest[at..at + 8]);
-            u64::from_le_bytes(bytes)
-        };
-        Self([word(0), word(8)])
+        Self([of_user, first_word(hash)])
     }
 
     /// A hash for tables in memory: the key is one already.
     #[must_use]
     pub const fn hash(self) -> u64 {
-        self.0[0]
+        self.0[1]
     }
+}
+
+fn first_word(hash: Sha256) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&hash.finalize()[..8]);
+    u64::from_le_bytes(bytes)
 }
 
 /// One publish as lanes hand it to an appender.

@@ -1,14 +1,16 @@
-//! Reading a partition's log before a claim: the table of producers is rebuilt from the frames since the
-//! horizon, and the end of the log says who wrote last.
+//! Reading a partition's log before a claim: the table of producers comes from the one that was saved last
+//! and the frames behind it, or from all frames since the horizon; the end of the log says who wrote last.
 
 use crate::flight::{Found, Op, OpResult};
-use crate::port::{StoredFrame, Tip};
+use crate::port::{SavedTable, StoredFrame, Tip};
 use crate::publish::{Now, ProducerKey};
 use crate::repeats::{HORIZON, Repeats};
 use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Offset, Timestamp};
-use stormwire_wire::frame::{Body, Frame, FrameError};
+use stormwire_wire::frame::{Body, Frame, FrameError, FrameId};
 
+/// How often the saved table is asked for before the log is read without it.
+const LOADS_MAX: u32 = 3;
 const RETRY: Duration = Duration::from_millis(100);
 /// Below this many frames a search for the horizon costs more than it saves.
 const SEARCH_MIN: u64 = 64;
@@ -28,6 +30,10 @@ pub struct LogEnd {
 enum Step {
     /// Ask where the log stands.
     Open,
+    /// Ask for the table that was saved last.
+    Load,
+    /// Is the last frame that it counts the one in the log?
+    Compare,
     /// Find the first frame since the horizon, between `low` (older) and `high` (not older).
     Search { low: FrameSeq, high: FrameSeq },
     /// Read on.
@@ -47,7 +53,12 @@ pub(crate) struct Rebuild {
     epoch: Epoch,
     /// The next frame to read; 0 before the log was opened.
     next: FrameSeq,
+    /// Where the log began and ended when it was opened.
+    first: FrameSeq,
     last: FrameSeq,
+    loads: u32,
+    /// A table that was loaded: its last frame, by number and by identity.
+    loaded: Option<(FrameSeq, FrameId, Repeats)>,
     cutoff: Timestamp,
     written: Option<Timestamp>,
     /// Set when frames were passed over: the next one that is read begins what is covered.
@@ -64,7 +75,10 @@ impl Rebuild {
             step: Step::Open,
             epoch: Epoch::FIRST,
             next: 0,
+            first: 0,
             last: 0,
+            loads: 0,
+            loaded: None,
             cutoff: Timestamp(i64::MIN),
             written: None,
             passed_over: false,
@@ -97,6 +111,11 @@ impl Rebuild {
         }
         Ok(match self.step {
             Step::Open | Step::Done | Step::Newer => Op::Open,
+            Step::Load => Op::LoadTable,
+            Step::Compare => {
+                let seq = self.loaded.as_ref().map_or(self.last, |(through, ..)| *through);
+                Op::Find { epoch: self.epoch, seq }
+            }
             Step::Search { low, high } => {
                 Op::Find { epoch: self.epoch, seq: low + (high - low) / 2 }
             }
@@ -110,6 +129,15 @@ impl Rebuild {
             OpResult::Opened(Ok(tip)) => return self.opened(now, tip),
             OpResult::Read(Ok(frames)) => return self.read(now, frames),
             OpResult::Found(Ok(found)) => return self.found(now, found),
+            OpResult::Loaded(Ok(table)) => return self.load(now, table),
+            OpResult::Loaded(Err(error)) if self.loads + 1 >= LOADS_MAX => {
+                tracing::warn!(%error, "the saved table of producers cannot be read; the log is");
+                return self.read_from_horizon(now);
+            }
+            OpResult::Loaded(Err(error)) => {
+                self.loads += 1;
+                error.to_string()
+            }
             OpResult::Opened(Err(error))
             | OpResult::Read(Err(error))
             | OpResult::Found(Err(error)) => error.to_string(),
@@ -132,20 +160,64 @@ impl Rebuild {
     }
 
     fn begin(&mut self, now: Now, tip: Tip) {
+        (self.epoch, self.first, self.last) = (tip.epoch, tip.first.max(1), tip.last);
+        if tip.last == 0 {
+            self.read_from_horizon(now);
+        } else {
+            self.step = Step::Load;
+        }
+    }
+
+    /// B7: a claim reads the table that was saved last and the frames behind it. A table that does not
+    /// belong to this log as it is now is none.
+    fn load(&mut self, now: Now, table: Option<SavedTable>) {
+        let of_this_log = |table: &SavedTable| {
+            table.epoch == self.epoch && (self.first..=self.last).contains(&table.through)
+        };
+        let Some(table) = table.filter(of_this_log) else { return self.read_from_horizon(now) };
+        match Repeats::from_image(&table.bytes, self.bytes_max) {
+            Ok((repeats, id)) => {
+                self.loaded = Some((table.through, id, repeats));
+                self.step = Step::Compare;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the saved table of producers cannot be used; the log is read");
+                self.read_from_horizon(now);
+            }
+        }
+    }
+
+    /// Takes the loaded table if its last frame is the one in the log: it is not when the journal has gone
+    /// back.
+    fn compared(&mut self, now: Now, found: &Found) {
+        match (self.loaded.take(), found) {
+            (Some((through, id, repeats)), Found::Frame(frame))
+                if frame.seq == through
+                    && Frame::peek_id(&frame.bytes).is_ok_and(|stored| stored == id) =>
+            {
+                self.repeats = repeats;
+                self.written = Some(frame.ts);
+                self.next = through + 1;
+                self.step = Step::Read;
+                self.finish_if_read(now);
+            }
+            _ => self.read_from_horizon(now),
+        }
+    }
+
+    fn read_from_horizon(&mut self, now: Now) {
         let horizon = i64::try_from(HORIZON.as_millis()).unwrap_or(i64::MAX);
-        self.epoch = tip.epoch;
-        self.last = tip.last;
         self.cutoff = Timestamp(now.wall.0 - horizon);
-        self.next = tip.first.max(1);
-        if tip.first > 1 {
+        self.next = self.first;
+        if self.first > 1 {
             // B3: what was trimmed is not covered; the first frame read says since when.
             self.passed_over = true;
         }
-        self.step = if tip.last < self.next {
+        self.step = if self.last < self.next {
             self.raise_if_passed_over(now.wall);
             Step::Done
-        } else if tip.last - self.next >= SEARCH_MIN {
-            Step::Search { low: self.next, high: tip.last }
+        } else if self.last - self.next >= SEARCH_MIN {
+            Step::Search { low: self.next, high: self.last }
         } else {
             Step::Read
         };
@@ -186,10 +258,10 @@ impl Rebuild {
                 return;
             }
         }
-        if self.next > self.last {
+        if self.repeats.is_over() {
             self.repeats.keep_within(now.wall);
-            self.step = Step::Done;
-        } else if self.step == Step::Read {
+        }
+        if !self.finish_if_read(now) && self.step == Step::Read {
             // Nothing came, or not all: whoever answered may be behind, so the next frame is asked for.
             self.step = Step::Missing { jumped: false };
         }
@@ -198,6 +270,9 @@ impl Rebuild {
     fn found(&mut self, now: Now, found: Found) {
         if let Step::Search { low, high } = self.step {
             return self.search(low, high, found);
+        }
+        if self.step == Step::Compare {
+            return self.compared(now, &found);
         }
         match found {
             Found::Frame(frame) => {
@@ -225,10 +300,17 @@ impl Rebuild {
             }
         }
         self.step = Step::Read;
-        if self.next > self.last {
-            self.raise_if_passed_over(now.wall);
-            self.step = Step::Done;
+        self.finish_if_read(now);
+    }
+
+    fn finish_if_read(&mut self, now: Now) -> bool {
+        if self.next <= self.last {
+            return false;
         }
+        self.raise_if_passed_over(now.wall);
+        self.repeats.keep_within(now.wall);
+        self.step = Step::Done;
+        true
     }
 
     fn raise_if_passed_over(&mut self, to: Timestamp) {

@@ -3,13 +3,19 @@
 //! A pure function of the log since the horizon: it moves only when a frame is settled. It never
 //! guesses: what it cannot tell is `unknown_outcome` or `forgotten`, never a duplicate.
 
+mod image;
+mod keep;
 mod ranges;
+mod users;
+
+pub use image::ImageError;
 
 use crate::publish::ProducerKey;
 use hashbrown::HashTable;
 use ranges::Ranges;
 use std::time::Duration;
 use stormwire_core::{Offset, Timestamp};
+use users::Users;
 
 /// How far back the table reaches when nothing forces it to reach less far.
 pub const HORIZON: Duration = Duration::from_secs(600);
@@ -66,7 +72,18 @@ struct Producer {
     pending: u64,
     /// Unix seconds of the last write.
     written: u32,
-    vacant: bool,
+    /// Whose it is: a place among the users, or [`VACANT`].
+    user: u32,
+}
+
+/// In place of a user: the place is free.
+const VACANT: u32 = u32::MAX;
+
+impl Producer {
+    /// What it takes in all tables together.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + 2 * size_of::<u32>() + self.ranges.heap_bytes()
+    }
 }
 
 /// The table of one partition.
@@ -75,8 +92,12 @@ pub struct Repeats {
     index: HashTable<u32>,
     producers: Vec<Producer>,
     free: Vec<u32>,
+    users: Users,
     horizon: Timestamp,
     bytes_max: usize,
+    /// What it took when it was last kept within its bytes, and about how much it has grown since.
+    kept_bytes: usize,
+    grown: usize,
 }
 
 impl Repeats {
@@ -87,8 +108,11 @@ impl Repeats {
             index: HashTable::new(),
             producers: Vec::new(),
             free: Vec::new(),
+            users: Users::new(),
             horizon,
             bytes_max,
+            kept_bytes: 0,
+            grown: 0,
         }
     }
 
@@ -122,13 +146,14 @@ impl Repeats {
         self.index.allocation_size()
             + self.producers.capacity() * size_of::<Producer>()
             + self.free.capacity() * size_of::<u32>()
+            + self.users.bytes()
             + history
     }
 
     /// Bytes of what it says, without the room that is free for more.
     fn live_bytes(&self) -> usize {
-        let history: usize = self.producers.iter().map(|p| p.ranges.heap_bytes()).sum();
-        self.len() * (size_of::<Producer>() + 2 * size_of::<u32>()) + history
+        let known = self.producers.iter().filter(|producer| producer.user != VACANT);
+        known.map(Producer::bytes).sum::<usize>() + self.users.live_bytes()
     }
 
     /// Where the producer stands, if it is known.
@@ -140,9 +165,9 @@ impl Repeats {
             .map(|slot| Slot(*slot))
     }
 
-    /// What is to be done with a publish of the producer at `slot` (`None`: it is not known).
+    /// What is to be done with a publish of producer `key`, which is at `slot` (`None`: it is not known).
     #[must_use]
-    pub fn judge(&self, slot: Option<Slot>, publish: Numbers) -> Verdict {
+    pub fn judge(&self, key: ProducerKey, slot: Option<Slot>, publish: Numbers) -> Verdict {
         let Numbers { seq, count, first_sent } = publish;
         let (highest, pending) = slot.map_or((0, 0), |Slot(at)| {
             let producer = &self.producers[at as usize];
@@ -159,7 +184,7 @@ impl Repeats {
             return Verdict::Wait;
         }
         // B3: sent first before the horizon, give or take the skew: nobody knows any more.
-        let forgotten = first_sent < self.horizon.plus(SKEW);
+        let forgotten = first_sent < self.horizon_of(key).plus(SKEW);
         if seq > highest {
             return if forgotten {
                 Verdict::Forgotten
@@ -178,6 +203,11 @@ impl Repeats {
                 Verdict::Append { skip, first: Some(first) }
             }
         }
+    }
+
+    /// B6: past his share a user's own horizon is later than the table's.
+    fn horizon_of(&self, ProducerKey([user, _]): ProducerKey) -> Timestamp {
+        self.horizon.max(Timestamp(i64::from(self.users.horizon(user)) * 1000))
     }
 
     /// The offsets of `seq` and `last`, if every number between them is in a stored range.
@@ -201,18 +231,11 @@ impl Repeats {
     /// Notes that `count` events from `seq` on are stored, the first at `offset`, at the time `at`.
     pub fn settle(&mut self, slot: Slot, seq: u64, count: u32, offset: Offset, at: Timestamp) {
         let producer = &mut self.producers[slot.0 as usize];
+        let before = producer.ranges.heap_bytes();
         producer.ranges.push(seq, count, offset);
+        self.grown += producer.ranges.heap_bytes().saturating_sub(before);
         producer.pending = 0;
         producer.written = producer.written.max(seconds(at));
-    }
-
-    /// Notes that what was reserved is not stored and never will be by this frame.
-    pub fn release(&mut self, slot: Slot) {
-        let producer = &mut self.producers[slot.0 as usize];
-        producer.pending = 0;
-        if producer.ranges.highest() == 0 && !producer.vacant {
-            self.remove(slot.0);
-        }
     }
 
     /// Takes over a write from the log.
@@ -228,63 +251,30 @@ impl Repeats {
         self.settle(slot, seq, count, offset, at);
     }
 
-    /// Forgets every producer that wrote nothing since `cutoff`, and raises the horizon to it.
-    pub fn forget_before(&mut self, cutoff: Timestamp) {
-        self.raise_horizon(cutoff);
-        let cutoff = seconds(cutoff);
-        for at in 0..u32::try_from(self.producers.len()).unwrap_or(u32::MAX) {
-            let producer = &self.producers[at as usize];
-            if !producer.vacant && producer.pending == 0 && producer.written < cutoff {
-                self.remove(at);
-            }
-        }
-    }
-
-    /// Keeps the table within its horizon and its bytes. When it is too large it reaches less far back,
-    /// then each producer's entry becomes shorter: both only make it say less.
-    pub fn keep_within(&mut self, now: Timestamp) {
-        let back =
-            |age: Duration| Timestamp(now.0 - i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
-        self.forget_before(back(HORIZON));
-        for age in [300, 120, 60, 30] {
-            if self.live_bytes() <= self.bytes_max {
-                return;
-            }
-            self.forget_before(back(Duration::from_secs(age)));
-        }
-        for keep in [128, 64, 32, 0] {
-            if self.live_bytes() <= self.bytes_max {
-                return;
-            }
-            self.producers.iter_mut().for_each(|producer| producer.ranges.shorten(keep));
-        }
-    }
-
     fn insert(&mut self, key: ProducerKey) -> Slot {
-        let producer =
-            Producer { key, ranges: Ranges::default(), pending: 0, written: 0, vacant: false };
+        let ProducerKey([user, _]) = key;
+        let user = self.users.add(user);
+        let producer = Producer { key, ranges: Ranges::default(), pending: 0, written: 0, user };
+        self.grown += producer.bytes();
         let at = if let Some(at) = self.free.pop() {
             self.producers[at as usize] = producer;
             at
         } else {
-            self.producers.push(producer);
+            push_tight(&mut self.producers, producer);
             u32::try_from(self.producers.len() - 1).unwrap_or(u32::MAX)
         };
         let producers = &self.producers;
         self.index.insert_unique(key.hash(), at, |slot| producers[*slot as usize].key.hash());
         Slot(at)
     }
+}
 
-    fn remove(&mut self, at: u32) {
-        let producer = &mut self.producers[at as usize];
-        producer.vacant = true;
-        producer.ranges = Ranges::default();
-        let hash = producer.key.hash();
-        if let Ok(entry) = self.index.find_entry(hash, |slot| *slot == at) {
-            entry.remove();
-        }
-        self.free.push(at);
+/// Grows by an eighth and not by all of itself: a table is large, and there are many.
+fn push_tight<T>(all: &mut Vec<T>, one: T) {
+    if all.len() == all.capacity() {
+        all.reserve_exact((all.len() / 8).max(16));
     }
+    all.push(one);
 }
 
 fn seconds(at: Timestamp) -> u32 {

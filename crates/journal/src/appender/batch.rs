@@ -23,6 +23,13 @@ pub(super) struct Part {
     ends: bool,
 }
 
+impl Part {
+    /// Whether an earlier part of the same item is stored.
+    pub(super) const fn has_head(&self) -> bool {
+        self.first.is_some()
+    }
+}
+
 /// The frame that is being made, and the table that judges what goes in.
 pub(super) struct Filling<'a> {
     pub(super) repeats: &'a mut Repeats,
@@ -205,7 +212,7 @@ impl<O> Batch<O> {
             first_sent: if done > 0 { Some(frame.wall) } else { publish.first_sent },
         };
         let slot = frame.repeats.find(publish.key);
-        let refusal = match frame.repeats.judge(slot, numbers) {
+        let refusal = match frame.repeats.judge(publish.key, slot, numbers) {
             Verdict::Wait => return Offered::Held,
             Verdict::Append { skip, first: skipped } => {
                 let cut = Cut { item, done: done + skip as usize, first: first.or(skipped) };

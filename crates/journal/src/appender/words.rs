@@ -1,5 +1,6 @@
 //! What goes into an appender and comes out of it.
 
+use crate::port::SavedTable;
 use crate::publish::{Outcome, Publish};
 use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq};
@@ -30,7 +31,12 @@ pub enum Event {
     /// Another has claimed the partition.
     Fenced,
     /// All that waited is written, and the partition is free to be claimed by another.
-    Released,
+    Released {
+        /// The table of producers as it is now, if it was not saved like that before.
+        table: Option<SavedTable>,
+    },
+    /// D5: the journal did not answer; the partition is left to a gateway that reaches it.
+    GaveUp,
     /// A frame was acknowledged.
     Written {
         /// Events in it.

@@ -37,6 +37,7 @@ fn read(frames: &[StoredFrame], first: FrameSeq, holes: &[FrameSeq]) -> (Rebuild
         let result = match rebuild.op(now().mono) {
             Err(_) => return (rebuild, ops),
             Ok(Op::Open) => OpResult::Opened(Ok(tip(first, last))),
+            Ok(Op::LoadTable) => OpResult::Loaded(Ok(None)),
             Ok(Op::Find { seq, .. }) => OpResult::Found(Ok(
                 there(seq).map_or(Found::Absent(tip(first, last)), Found::Frame)
             )),
@@ -52,9 +53,10 @@ fn read(frames: &[StoredFrame], first: FrameSeq, holes: &[FrameSeq]) -> (Rebuild
 }
 
 fn judge(rebuild: &Rebuild, seq: u64, age: i64) -> Verdict {
-    let slot = rebuild.repeats.find(ProducerKey::of("alice", "p"));
+    let key = ProducerKey::of("alice", "p");
+    let slot = rebuild.repeats.find(key);
     let first_sent = Some(Timestamp(now().wall.0 - age * 1000));
-    rebuild.repeats.judge(slot, Numbers { seq, count: 1, first_sent })
+    rebuild.repeats.judge(key, slot, Numbers { seq, count: 1, first_sent })
 }
 
 #[test]

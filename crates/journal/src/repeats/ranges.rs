@@ -1,6 +1,7 @@
 //! The stored ranges of one producer, packed: the newest in the clear, the others as differences of a
 //! few bytes each.
 
+use super::image::{ImageError, Reader};
 use stormwire_core::Offset;
 
 /// B1: how many of a producer's last publishes are kept. It is the bound on what a connection may have
@@ -88,6 +89,35 @@ impl Ranges {
         }
     }
 
+    /// Appends the ranges as bytes.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let len = self.history.as_ref().map_or(0, |history| history.len);
+        for number in [self.first, u64::from(self.count), self.offset, len as u64] {
+            put(out, number);
+        }
+        if let Some(History { base, bytes, .. }) = self.history.as_deref().filter(|of| of.len > 0) {
+            for number in [base.0, base.1, bytes.len() as u64] {
+                put(out, number);
+            }
+            out.extend_from_slice(bytes);
+        }
+    }
+
+    /// Reads what [`Ranges::encode`] wrote; nothing that could not have come from there.
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, ImageError> {
+        let (first, count, offset) = (reader.number()?, reader.number()?, reader.number()?);
+        let count = u32::try_from(count).map_err(|_| ImageError("a range that is too long"))?;
+        let fits = count > 0 && first.checked_add(u64::from(count)).is_some();
+        if first == 0 || !fits || offset.checked_add(u64::from(count)).is_none() {
+            return Err(ImageError("a range without numbers"));
+        }
+        let history = match reader.number()? {
+            0 => None,
+            len => Some(Box::new(History::decode(reader, len, first)?)),
+        };
+        Ok(Self { first, offset, count, history })
+    }
+
     pub(super) fn heap_bytes(&self) -> usize {
         self.history.as_ref().map_or(0, |history| size_of::<History>() + history.bytes.capacity())
     }
@@ -104,6 +134,28 @@ impl History {
         if self.len >= PUBLISHES_MAX + DROP {
             self.drop_first(DROP);
         }
+    }
+
+    fn decode(reader: &mut Reader<'_>, len: u64, newest: u64) -> Result<Self, ImageError> {
+        let bad = ImageError("ranges that do not follow each other");
+        let len = usize::try_from(len).ok().filter(|len| *len < PUBLISHES_MAX + DROP).ok_or(bad)?;
+        let base = (reader.number()?, reader.number()?);
+        let bytes = usize::try_from(reader.number()?).map_err(|_| bad)?;
+        let mut ranges = reader.part(bytes)?;
+        let bytes = ranges.rest().to_vec();
+        let mut end = base;
+        for _ in 0..len {
+            let (distance, less_one, offset) =
+                (ranges.number()?, ranges.number()?, ranges.number()?);
+            let first = end.0.checked_add(distance).filter(|first| *first > 0).ok_or(bad)?;
+            let offset = end.1.wrapping_add(offset);
+            let last = first.checked_add(less_one).ok_or(bad)?;
+            end = (last, offset.checked_add(less_one).ok_or(bad)?);
+        }
+        if !ranges.rest().is_empty() || end.0 >= newest {
+            return Err(bad);
+        }
+        Ok(Self { base, end, len, bytes })
     }
 
     fn drop_first(&mut self, count: usize) {

@@ -18,7 +18,7 @@ fn table(stored: &[(u64, u32, u64)]) -> Repeats {
 }
 
 fn judge(repeats: &Repeats, seq: u64, count: u32, first_sent: Option<i64>) -> Verdict {
-    repeats.judge(repeats.find(key("p")), numbers(seq, count, first_sent))
+    repeats.judge(key("p"), repeats.find(key("p")), numbers(seq, count, first_sent))
 }
 
 const NEW: Verdict = Verdict::Append { skip: 0, first: None };
@@ -123,16 +123,49 @@ fn a_million_producers_fit_in_256_mib() {
 
 #[test]
 fn past_its_bytes_the_table_says_less_and_never_anything_false() {
-    let mut repeats = Repeats::new(Timestamp(0), 100_000);
+    let mut repeats = Repeats::new(Timestamp(0), 120_000);
     for n in 0..4000i64 {
         let at = Timestamp(1_000_000 + n * 100);
-        repeats.replay(key(&n.to_string()), 1, 1, Offset(n as u64), at);
+        repeats.replay(ProducerKey::of(&n.to_string(), "p"), 1, 1, Offset(n as u64), at);
     }
     let now = Timestamp(1_000_000 + 400_000);
     repeats.keep_within(now);
-    assert!(repeats.live_bytes() <= 100_000, "{}", repeats.live_bytes());
+    assert!(repeats.live_bytes() <= 120_000, "{}", repeats.live_bytes());
     assert_eq!(repeats.horizon(), Timestamp(now.0 - 120_000));
-    let gone = repeats.find(key("0"));
-    let verdict = repeats.judge(gone, numbers(1, 1, Some(1_000_000)));
+    let first = ProducerKey::of("0", "p");
+    let gone = repeats.find(first);
+    let verdict = repeats.judge(first, gone, numbers(1, 1, Some(1_000_000)));
     assert_eq!(verdict, Verdict::Forgotten);
+}
+
+#[test]
+fn b6_past_the_share_only_that_users_oldest_entries_go() {
+    let mut repeats = Repeats::new(Timestamp(0), 100_000);
+    let of = |user: &str, n: i64| ProducerKey::of(user, &n.to_string());
+    for n in 0..4000i64 {
+        let at = Timestamp(1_000_000 + n * 100);
+        repeats.replay(of("loud", n), 1, 1, Offset(n as u64), at);
+        if n % 100 == 0 {
+            repeats.replay(of("calm", n), 1, 1, Offset(n as u64), at);
+        }
+    }
+    assert!(repeats.is_over());
+    repeats.keep_within(Timestamp(1_400_000));
+    assert!(!repeats.is_over() && repeats.live_bytes() <= 100_000, "{}", repeats.live_bytes());
+    assert_eq!(repeats.horizon(), Timestamp(800_000), "nobody else knows less");
+    let judge = |user: &str, n: i64| {
+        let key = of(user, n);
+        repeats.judge(key, repeats.find(key), numbers(1, 1, Some(1_000_000 + n * 100)))
+    };
+    for n in (0..4000).step_by(100) {
+        let at = Offset(n as u64);
+        assert_eq!(judge("calm", n), Verdict::Duplicate { first: at, last: at });
+    }
+    assert_eq!(judge("loud", 0), Verdict::Forgotten);
+    assert!(matches!(judge("loud", 3999), Verdict::Duplicate { .. }));
+    // Never anything false: what is not there was written before the user's horizon.
+    for n in 0..4000 {
+        let known = matches!(judge("loud", n), Verdict::Duplicate { .. } | Verdict::Forgotten);
+        assert!(known, "{n}: {:?}", judge("loud", n));
+    }
 }

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
 use stormwire_core::{Epoch, FrameSeq, Partition, Timestamp};
-use stormwire_journal::{AppendError, Found, JournalError, Op, OpResult, StoredFrame, Tip};
+use stormwire_journal::{
+    AppendError, Found, JournalError, Op, OpResult, SavedTable, StoredFrame, Tip,
+};
 
 /// A log that never forgets: what is trimmed is only out of reach.
 #[derive(Default)]
@@ -12,6 +14,8 @@ pub(crate) struct Log {
     pub(crate) frames: Vec<StoredFrame>,
     pub(crate) first: FrameSeq,
     pub(crate) full: bool,
+    /// The table of producers that was saved last.
+    pub(crate) table: Option<SavedTable>,
 }
 
 /// What happens to an operation.
@@ -69,6 +73,7 @@ pub(crate) fn timed_out(op: &Op) -> OpResult {
     let unavailable = || JournalError::Unavailable("no answer".to_owned());
     match op {
         Op::Open => OpResult::Opened(Err(unavailable())),
+        Op::LoadTable => OpResult::Loaded(Err(unavailable())),
         Op::Read { .. } => OpResult::Read(Err(unavailable())),
         Op::Find { .. } => OpResult::Found(Err(unavailable())),
         Op::Append { .. } => OpResult::Appended(Err(AppendError::Unknown("no answer".to_owned()))),
@@ -96,6 +101,7 @@ impl Log {
     pub(crate) fn take(&mut self, rng: &mut StdRng, now: u64, op: &Op) -> OpResult {
         match op {
             Op::Open => OpResult::Opened(Ok(self.tip())),
+            Op::LoadTable => OpResult::Loaded(Ok(self.table.clone())),
             Op::Append { expected_last, frame, .. } => {
                 OpResult::Appended(self.append(now, *expected_last, frame))
             }

@@ -1,13 +1,14 @@
 //! The task of one partition: carries the lane to the appender, here or elsewhere, drives the appender
 //! against the journal, and decides with the other gateways who owns the partition.
 
+mod claims;
 mod meters;
 mod perform;
 
 use super::Shared;
 use super::api::Role;
 use super::cell::{Cell, Ticket, deliver};
-use super::remote::{self, Remote, Settled};
+use super::remote::{Remote, Settled};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use meters::Meters;
@@ -19,9 +20,10 @@ use stormwire_core::{Epoch, ErrorCode, FrameSeq, Refusal, Timestamp};
 use stormwire_journal::appender::{Appender, AppenderConfig, Event};
 use stormwire_journal::lane::Answer;
 use stormwire_journal::message::{Ask, AskBody, Reply};
-use stormwire_journal::owner::{Claim, Decision, Ownership};
+use stormwire_journal::owner::{Claim, Ownership};
 use stormwire_journal::publish::Now;
-use stormwire_journal::{Journal, Op, OpResult, PeerError, PeerRequest, Peers};
+use stormwire_journal::{Journal, JournalError, Op, OpResult, PeerError, PeerRequest, Peers};
+use stormwire_telemetry::Quiet;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Requests of other gateways that may wait for this task.
@@ -32,6 +34,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const UNREACHABLE: Duration = Duration::from_secs(5);
 /// A request that was on its way for longer is not taken: its sender has long been answered.
 const STALE: Duration = Duration::from_secs(30);
+
+/// Each attempt to save tables fails the same way: one line in ten seconds will do.
+static UNSAVED: Quiet = Quiet::new(Duration::from_secs(10));
 
 type Send1 = Box<dyn FnOnce(Bytes) + Send>;
 
@@ -77,6 +82,8 @@ pub(super) struct Actor {
     unavailable: bool,
     outbox: Vec<Answer<Ticket>>,
     op_began: Timestamp,
+    /// B7: a table on its way to the journal.
+    saving: Option<BoxFuture<'static, Result<(), JournalError>>>,
     meters: Meters,
 }
 
@@ -112,6 +119,7 @@ impl Actor {
             unavailable: false,
             outbox: Vec::new(),
             op_began: Timestamp(0),
+            saving: None,
             meters: Meters::new(cell.partition),
         };
         (actor, sender)
@@ -143,6 +151,7 @@ impl Actor {
                     op = None;
                     self.appender.complete(shared.now(), result);
                 }
+                saved = or_pending(self.saving.as_mut()) => self.table_saved(saved),
                 answer = self.remote.answered() => self.remote_answered(answer),
                 answer = or_pending(self.asking.as_mut().map(|asking| &mut asking.answer)) => {
                     self.hand_over_answered(answer);
@@ -172,89 +181,24 @@ impl Actor {
                 break;
             }
         }
+        if self.saving.is_none()
+            && let Some(table) = self.appender.table_to_save(now.mono)
+        {
+            self.saving = Some(perform::save(&self.journal, self.cell.partition, table));
+        }
         self.show(now);
         (op, wake)
     }
 
-    /// D: whether to read the log, to ask for the partition or to claim it. Says when to look again.
-    fn decide(&mut self, now: Now) -> Duration {
-        let later =
-            now.mono + if self.peers.is_alone() { Duration::from_secs(1) } else { LOOK_EVERY };
-        if let Some(asking) = &self.asking
-            && !self.shared.members.lock().is_alive(&asking.of.gateway, now.mono)
+    fn table_saved(&mut self, saved: Result<(), JournalError>) {
+        self.saving = None;
+        self.appender.saved(self.shared.now().mono, saved.is_ok());
+        if let Err(error) = saved
+            && let Some(suppressed) = UNSAVED.ready()
         {
-            self.asking = None;
-        }
-        if let Some((epoch, seq)) = self.appender.owned()
-            && self.shared.members.lock().is_outdated(self.cell.partition, epoch, seq)
-        {
-            // Another has claimed since, and an owner with nothing to write does not find out by itself.
-            self.appender.release();
-        }
-        if self.appender.owned().is_some() || self.appender.is_between() || self.asking.is_some() {
-            return later;
-        }
-        if !self.ownership.is_granted(now.mono) {
-            self.handing = None;
-        }
-        let log = self.appender.log_end();
-        let decision = self.ownership.decide(now, &self.shared.members.lock(), log);
-        match decision {
-            Decision::StandDown => {
-                self.appender.stand_down();
-                self.claiming = None;
-            }
-            Decision::Wait => {
-                if log.is_some() {
-                    self.claiming = None;
-                }
-            }
-            Decision::ReadLog => {
-                if !self.may_claim() {
-                    return now.mono + Duration::from_millis(20);
-                }
-                self.appender.read_log();
-            }
-            Decision::Claim => {
-                if !self.may_claim() {
-                    return now.mono + Duration::from_millis(20);
-                }
-                self.appender.claim(now, rand::random());
-            }
-            Decision::Ask(of) => self.ask_for_it(now, of),
-        }
-        later
-    }
-
-    fn may_claim(&mut self) -> bool {
-        if self.claiming.is_none() {
-            self.claiming = Arc::clone(&self.shared.claims).try_acquire_owned().ok();
-        }
-        self.claiming.is_some()
-    }
-
-    fn ask_for_it(&mut self, now: Now, of: Claim) {
-        self.claiming = None;
-        let Ok(permit) = Arc::clone(&self.shared.hand_overs).try_acquire_owned() else { return };
-        let body = Ask::encode(now.wall, &self.me, &of, None);
-        let answer = remote::ask(&self.peers, self.cell.partition, &of, body);
-        self.asking = Some(Asking { of, answer, permit });
-    }
-
-    fn hand_over_answered(&mut self, answer: Result<Bytes, PeerError>) {
-        let Some(Asking { of, permit, .. }) = self.asking.take() else { return };
-        match answer.map(|bytes| Reply::decode(&bytes)) {
-            Ok(Ok(Reply::Moved(None))) => {
-                // D3: the owner has let go. Only what it wrote since is read, then the claim goes out.
-                self.shared.members.lock().note_end(self.cell.partition, &of);
-                self.ownership.granted(self.shared.now().mono);
-                self.handing = Some(permit);
-                self.appender.read_log();
-            }
-            Ok(Ok(Reply::Moved(Some(owner)))) => {
-                self.shared.members.lock().note_claim(self.cell.partition, owner);
-            }
-            _ => {}
+            let partition = self.cell.partition;
+            tracing::warn!(%partition, %error, suppressed,
+                "the table of producers was not saved; the journal is not trimmed further");
         }
     }
 
@@ -291,8 +235,17 @@ impl Actor {
                     self.shared.owned_changed(&self.cell, None);
                     self.released.drain(..).for_each(|reply| reply(Reply::Moved(None).encode()));
                 }
-                Event::Released => {
+                Event::Released { table } => {
                     tracing::info!(%partition, "the partition was handed over");
+                    self.shared.owned_changed(&self.cell, None);
+                    let waiting = std::mem::take(&mut self.released);
+                    perform::hand_over(&self.journal, partition, table, move || {
+                        waiting.into_iter().for_each(|reply| reply(Reply::Moved(None).encode()));
+                    });
+                }
+                Event::GaveUp => {
+                    tracing::warn!(%partition, "the journal does not answer; the partition is given up");
+                    self.ownership.gave_up(now.mono);
                     self.shared.owned_changed(&self.cell, None);
                     self.released.drain(..).for_each(|reply| reply(Reply::Moved(None).encode()));
                 }

@@ -5,10 +5,18 @@ use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition, Timestamp};
-use stormwire_journal::{ATTEMPT, AppendError, Found, Journal, JournalError, Op, OpResult};
+use stormwire_journal::{
+    ATTEMPT, AppendError, Found, Journal, JournalError, Op, OpResult, SavedTable,
+};
 
 /// How long opening or reading a log may take.
 const READ: Duration = Duration::from_secs(10);
+/// How long loading a saved table may take; the log says the same, only slower.
+const LOAD_TABLE: Duration = Duration::from_secs(3);
+/// How long saving a table may take.
+const SAVE_TABLE: Duration = Duration::from_secs(10);
+/// How long a gateway that takes over waits for the table of the one that lets go.
+const HAND_TABLE_OVER: Duration = Duration::from_secs(1);
 /// How much of a log is read at once.
 const READ_FRAMES: usize = 1024;
 const READ_BYTES: usize = 4 << 20;
@@ -23,6 +31,9 @@ pub(super) fn perform(
     Box::pin(async move {
         match op {
             Op::Open => OpResult::Opened(within(READ, journal.open(partition)).await),
+            Op::LoadTable => {
+                OpResult::Loaded(within(LOAD_TABLE, journal.load_table(partition)).await)
+            }
             Op::Read { epoch, from } => {
                 let frames = journal.read(partition, epoch, from, READ_FRAMES, READ_BYTES);
                 OpResult::Read(within(READ, frames).await)
@@ -38,6 +49,36 @@ pub(super) fn perform(
             }
         }
     })
+}
+
+/// B7: saves a table beside the appends.
+pub(super) fn save(
+    journal: &Arc<dyn Journal>,
+    partition: Partition,
+    table: SavedTable,
+) -> BoxFuture<'static, Result<(), JournalError>> {
+    let journal = Arc::clone(journal);
+    Box::pin(async move { within(SAVE_TABLE, journal.save_table(partition, table)).await })
+}
+
+/// D3: saves the table of a partition that was let go, then answers those who wait for it. Late or not at
+/// all, the table that was saved before and the log say the same.
+pub(super) fn hand_over(
+    journal: &Arc<dyn Journal>,
+    partition: Partition,
+    table: Option<SavedTable>,
+    answer: impl FnOnce() + Send + 'static,
+) {
+    let journal = Arc::clone(journal);
+    tokio::spawn(async move {
+        if let Some(table) = table {
+            let saved = within(HAND_TABLE_OVER, journal.save_table(partition, table)).await;
+            if let Err(error) = saved {
+                tracing::info!(%partition, %error, "the table of producers was not handed over");
+            }
+        }
+        answer();
+    });
 }
 
 async fn find(

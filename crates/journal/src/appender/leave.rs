@@ -1,0 +1,93 @@
+//! How an owner ends: it lets go, it was fenced, or it gives up; and what becomes of what it has.
+
+use super::{Appender, Event, Owner, State};
+use crate::publish::{Now, Outcome};
+use std::time::Duration;
+use stormwire_core::{ErrorCode, Refusal};
+
+/// D5: an owner whose frame has had no answer of any kind for so long gives its partition up, if another
+/// can do better.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+
+impl<O> Appender<O> {
+    /// D3: writes what waits, takes nothing more, then ends with [`Event::Released`].
+    pub fn release(&mut self) {
+        match &mut self.state {
+            State::Owner(owner) => owner.releasing = true,
+            _ => self.stand_down(),
+        }
+        self.released_if_idle();
+    }
+
+    /// D5: whether the journal has answered nothing for so long that another gateway, which reaches it,
+    /// should own the partition.
+    #[must_use]
+    pub fn is_cut_off(&self, now: Now) -> bool {
+        let State::Owner(Owner { flight: Some((flight, _)), .. }) = &self.state else {
+            return false;
+        };
+        now.mono.saturating_sub(flight.since.max(self.answered)) >= GIVE_UP_AFTER
+    }
+
+    /// D5: lets go without an answer. The frame under way may be stored, now or before another claims: the
+    /// next owner finds it in the log or never, so what is in it is unknown here and a repeat there.
+    pub fn give_up(&mut self) {
+        if !matches!(self.state, State::Owner(_)) {
+            return;
+        }
+        self.discard = self.busy;
+        self.fail(&Outcome::Unknown, &Outcome::NotStored);
+        self.state = State::Follower;
+        self.events.push(Event::GaveUp);
+    }
+
+    pub(super) fn released_if_idle(&mut self) {
+        if let State::Owner(owner @ Owner { releasing: true, flight: None, .. }) = &self.state
+            && self.batches.is_empty()
+        {
+            // D3: the table goes along with the partition.
+            let table = owner.unsaved_table();
+            self.state = State::Follower;
+            self.events.push(Event::Released { table });
+        }
+    }
+
+    pub(super) fn fenced(&mut self, in_flight: &Outcome) {
+        self.fail(in_flight, &Outcome::NotStored);
+        self.state = State::Follower;
+        self.events.push(Event::Fenced);
+    }
+
+    /// Ends all that is in the frame under way with `in_flight` and all that waits behind it with
+    /// `waiting`: nothing of a connection is taken after something of it was not.
+    pub(super) fn fail(&mut self, in_flight: &Outcome, waiting: &Outcome) {
+        for part in self.parts.drain(..) {
+            if let State::Owner(owner) = &mut self.state {
+                owner.repeats.release(part.slot);
+            }
+            let at = usize::try_from(part.batch - self.base).unwrap_or(usize::MAX);
+            if let Some(batch) = self.batches.get_mut(at) {
+                // A5: of a cut publish an earlier part is stored, whatever becomes of this one.
+                let outcome = if part.has_head() { in_part(in_flight) } else { in_flight.clone() };
+                batch.finish(part.item, outcome);
+            }
+        }
+        for batch in &mut self.batches {
+            batch.finish_all(waiting);
+        }
+        self.answer_finished();
+    }
+}
+
+/// The outcome of a publish of which a part is stored, where the rest ended like this.
+fn in_part(rest: &Outcome) -> Outcome {
+    match rest {
+        Outcome::Refused(refusal) => {
+            let text = "a part of these events is stored; send them again with `again`";
+            let mut unknown = Refusal::new(ErrorCode::UnknownOutcome, text);
+            unknown.retry_after = refusal.retry_after;
+            Outcome::Refused(unknown)
+        }
+        Outcome::NotStored | Outcome::Unknown | Outcome::Stored(_) => Outcome::Unknown,
+    }
+}

@@ -1,0 +1,95 @@
+//! Whether this gateway should own the partition, and what it does about it.
+
+use super::super::remote;
+use super::{Actor, Asking, LOOK_EVERY};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use stormwire_journal::PeerError;
+use stormwire_journal::message::{Ask, Reply};
+use stormwire_journal::owner::{Claim, Decision};
+use stormwire_journal::publish::Now;
+
+impl Actor {
+    /// D: whether to read the log, to ask for the partition or to claim it. Says when to look again.
+    pub(super) fn decide(&mut self, now: Now) -> Duration {
+        let later =
+            now.mono + if self.peers.is_alone() { Duration::from_secs(1) } else { LOOK_EVERY };
+        if let Some(asking) = &self.asking
+            && !self.shared.members.lock().is_alive(&asking.of.gateway, now.mono)
+        {
+            self.asking = None;
+        }
+        if let Some((epoch, seq)) = self.appender.owned()
+            && self.shared.members.lock().is_outdated(self.cell.partition, epoch, seq)
+        {
+            // Another has claimed since, and an owner with nothing to write does not find out by itself.
+            self.appender.release();
+        }
+        if self.appender.owned().is_some() || self.appender.is_between() || self.asking.is_some() {
+            return later;
+        }
+        if !self.ownership.is_granted(now.mono) {
+            self.handing = None;
+        }
+        let log = self.appender.log_end();
+        let decision = self.ownership.decide(now, &self.shared.members.lock(), log);
+        match decision {
+            Decision::StandDown => {
+                self.appender.stand_down();
+                self.claiming = None;
+            }
+            Decision::Wait => {
+                if log.is_some() {
+                    self.claiming = None;
+                }
+            }
+            Decision::ReadLog => {
+                if !self.may_claim() {
+                    return now.mono + Duration::from_millis(20);
+                }
+                self.appender.read_log();
+            }
+            Decision::Claim => {
+                if !self.may_claim() {
+                    return now.mono + Duration::from_millis(20);
+                }
+                self.appender.claim(now, rand::random());
+            }
+            Decision::Ask(of) => self.ask_for_it(now, of),
+        }
+        later
+    }
+
+    fn may_claim(&mut self) -> bool {
+        if self.claiming.is_none() {
+            self.claiming = Arc::clone(&self.shared.claims).try_acquire_owned().ok();
+        }
+        self.claiming.is_some()
+    }
+
+    fn ask_for_it(&mut self, now: Now, of: Claim) {
+        self.claiming = None;
+        let Ok(permit) = Arc::clone(&self.shared.hand_overs).try_acquire_owned() else { return };
+        let body = Ask::encode(now.wall, &self.me, &of, None);
+        let answer = remote::ask(&self.peers, self.cell.partition, &of, body);
+        self.asking = Some(Asking { of, answer, permit });
+    }
+
+    pub(super) fn hand_over_answered(&mut self, answer: Result<Bytes, PeerError>) {
+        let Some(Asking { of, permit, .. }) = self.asking.take() else { return };
+        match answer.map(|bytes| Reply::decode(&bytes)) {
+            Ok(Ok(Reply::Moved(None))) => {
+                // D3: the owner has let go. Only what it wrote since is read, then the claim goes out.
+                self.shared.members.lock().note_end(self.cell.partition, &of);
+                self.ownership.granted(self.shared.now().mono);
+                self.handing = Some(permit);
+                self.appender.read_log();
+            }
+            Ok(Ok(Reply::Moved(Some(owner)))) => {
+                self.shared.members.lock().note_claim(self.cell.partition, owner);
+            }
+            _ => {}
+        }
+    }
+}
