@@ -6,6 +6,9 @@
 //! `moved`.
 
 mod codec;
+mod notice;
+
+pub use notice::{NOTICE_PRODUCERS_MAX, Notice};
 
 use crate::owner::Claim;
 use crate::publish::{Outcome, ProducerKey, Publish, Stored};

@@ -3,10 +3,13 @@
 //! Nothing here protects the log: the journal does, by its check of the expected last sequence. This
 //! only keeps gateways from claiming against each other without need.
 
+mod notices;
+
 use crate::message::Heartbeat;
 use crate::publish::Now;
 use crate::rebuild::LogEnd;
 use hashbrown::HashMap;
+use notices::Noticed;
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition, PartitionCount, Timestamp};
@@ -43,6 +46,7 @@ struct Member {
     process: [u8; 16],
     heard: Now,
     leaving: bool,
+    noticed: Option<Noticed>,
 }
 
 /// The gateways that are known, by their heartbeats.
@@ -56,6 +60,8 @@ pub struct Members {
     others: HashMap<Arc<str>, Member>,
     /// The latest claim of each partition that was heard of, and whether it still stands.
     claims: Vec<Option<(Claim, bool)>>,
+    /// D5: what this gateway leaves to others, and until when.
+    given_up: Vec<(Partition, Duration)>,
 }
 
 impl Members {
@@ -76,6 +82,7 @@ impl Members {
             since: now,
             others: HashMap::new(),
             claims: vec![None; usize::from(partitions.get())],
+            given_up: Vec::new(),
         }
     }
 
@@ -89,10 +96,16 @@ impl Members {
             return if beat.process == self.process { Ok(false) } else { Err(beat.process) };
         }
         let name: Arc<str> = Arc::from(&*beat.gateway);
-        let member = Member { process: beat.process, heard: now, leaving: beat.leaving };
+        let (process, leaving) = (beat.process, beat.leaving);
+        let member = Member { process, heard: now, leaving, noticed: None };
         let mut changed = match self.others.insert(Arc::clone(&name), member) {
             None => true,
             Some(before) => {
+                if let Some(member) =
+                    self.others.get_mut(&name).filter(|_| before.process == process)
+                {
+                    member.noticed = before.noticed;
+                }
                 before.process != beat.process
                     || before.leaving != beat.leaving
                     || now.mono.saturating_sub(before.heard.mono) >= SILENCE
@@ -182,15 +195,19 @@ impl Members {
         latest.is_some_and(|(latest, _)| (latest.epoch, latest.seq) > (epoch, seq))
     }
 
-    /// D1: who should own `partition`: the highest hash among the living. `None` if nobody stays.
+    /// D1: who should own `partition`: the highest hash among the living, D5: but for those who have given
+    /// it up. `None` if nobody stays.
     #[must_use]
     pub fn should_own(&self, partition: Partition, now: Duration) -> Option<&str> {
         let others = self
             .others
             .iter()
             .filter(|(_, other)| !other.leaving && lives(other, now))
+            .filter(|(_, other)| {
+                !other.noticed.as_ref().is_some_and(|noticed| noticed.has_given_up(partition))
+            })
             .map(|(name, _)| &**name);
-        let me = (!self.leaving).then_some(&*self.me);
+        let me = (!self.leaving && !self.has_given_up(partition, now)).then_some(&*self.me);
         others.chain(me).max_by_key(|name| (weight(name, partition), *name))
     }
 

@@ -1,5 +1,6 @@
 //! Puts the gateway together and runs it: tails, ingest, routes, listeners, drain.
 
+use crate::connections::Connections;
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::ingest::{Ingest, IngestConfig};
@@ -122,6 +123,8 @@ impl Gateway {
             },
             &tasks,
         );
+        let connections = Arc::<Connections>::default();
+        ingest.watch_producers(Arc::clone(&connections) as _);
         let living = ingest.clone();
         ports.limits.watch(&tasks, move || living.gateways());
         let (journal, archive) = (Arc::clone(&ports.journal), Arc::clone(&ports.archive));
@@ -129,7 +132,7 @@ impl Gateway {
             reader: Arc::new(Reader::new(Arc::clone(&hub), journal, archive)),
             hub,
             ingest,
-            connections: Arc::default(),
+            connections,
             limits: Arc::clone(&ports.limits),
             verifier: Arc::clone(&ports.verifier),
             clock: Arc::clone(&ports.clock),

@@ -8,20 +8,21 @@
 mod actor;
 mod api;
 mod cell;
+mod notices;
 mod peers;
 mod remote;
 
-pub use api::{Answers, IngestConfig, PartitionStatus, Published, Role, Submission};
+pub use api::{Answers, IngestConfig, LiveProducers, PartitionStatus, Published, Role, Submission};
 
 use actor::Actor;
 use cell::{Cell, Ticket, deliver};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_core::{Channel, Clock};
+use stormwire_core::{Channel, Clock, Timestamp};
 use stormwire_journal::lane::Request;
 use stormwire_journal::owner::Members;
-use stormwire_journal::publish::Now;
+use stormwire_journal::publish::{Now, ProducerKey};
 use stormwire_journal::{Journal, Peers};
 use stormwire_telemetry::{CancellationToken, Tasks};
 use tokio::sync::{Notify, Semaphore, watch};
@@ -51,6 +52,7 @@ struct Shared {
     changed: watch::Sender<u64>,
     /// Wakes the heartbeat before its time: something is owned that was not, or the reverse.
     beat_now: Notify,
+    notices: notices::Notices,
     claims: Arc<Semaphore>,
     hand_overs: Arc<Semaphore>,
     stop: CancellationToken,
@@ -106,6 +108,7 @@ impl Ingest {
             members: Mutex::new(members),
             changed: watch::Sender::new(0),
             beat_now: Notify::new(),
+            notices: notices::Notices::default(),
             claims: Arc::new(Semaphore::new(claims)),
             hand_overs: Arc::new(Semaphore::new(1)),
             stop: stop.clone(),
@@ -119,6 +122,7 @@ impl Ingest {
         }
         if !alone {
             peers::spawn(&shared, &peers, requests, tasks);
+            tasks.spawn("ingest_reach", notices::watch_journal(Arc::clone(&shared), journal));
         }
         Self { shared, _stop: Arc::new(Stop(stop)) }
     }
@@ -160,6 +164,19 @@ impl Ingest {
     pub fn closed(&self, connection: u64) {
         for cell in &self.shared.cells {
             cell.lane.lock().closed(connection);
+        }
+    }
+
+    /// B8: who is connected here, for the gateways to tell each other.
+    pub fn watch_producers(&self, producers: Arc<dyn LiveProducers>) {
+        self.shared.notices.watch(producers);
+    }
+
+    /// B8: tells the other gateways that `producer` has connected here at `at`: a connection of it that
+    /// is older is closed there.
+    pub fn producer_connected(&self, producer: ProducerKey, at: Timestamp) {
+        if !self.shared.members.lock().is_alone() {
+            self.shared.notices.announce(producer, at);
         }
     }
 

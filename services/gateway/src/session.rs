@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use stormwire_core::{Channel, Clock, CloseCode, ErrorCode, Refusal};
+use stormwire_journal::publish::ProducerKey;
 use stormwire_limits::{Connection, Cost, Limits, OwnLimits, Subject, Transport};
 use stormwire_telemetry::{Tasks, metrics as names};
 use stormwire_tokens::{Action, Claims, Verifier};
@@ -319,7 +320,11 @@ impl Session {
 
     fn announce_producer(&self) {
         if let Some(SignedIn { claims, producer: Some(producer), .. }) = &self.signed_in {
-            self.context.connections.produce(self.registered.id, &claims.user, producer);
+            let producer = ProducerKey::of(&claims.user, producer);
+            let now = self.context.clock.now();
+            if self.context.connections.produce(self.registered.id, producer, now) {
+                self.context.ingest.producer_connected(producer, now);
+            }
         }
     }
 

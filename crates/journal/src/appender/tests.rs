@@ -267,3 +267,91 @@ fn an_answer_to_a_reading_that_was_given_up_is_dropped() {
     assert_eq!(appender.poll(at(1)).0, Some(Op::Open));
     assert_eq!(appender.log_end(), None);
 }
+
+#[test]
+fn d5_an_owner_that_gives_up_leaves_its_frame_unknown_and_takes_no_answer_for_it() {
+    let mut appender = owner();
+    appender.push(at(1), "a", vec![publish(1, "p", 1, 1)]);
+    frame(&mut appender, 1);
+    appender.push(at(2), "b", vec![publish(2, "q", 1, 1)]);
+    let away = || OpResult::Appended(Err(AppendError::Unknown("away".to_owned())));
+    appender.complete(at(2000), away());
+    frame(&mut appender, 2000);
+    assert!(!appender.is_cut_off(at(10_000)), "nine seconds are too few");
+    assert!(appender.is_cut_off(at(10_001)));
+    appender.give_up();
+    let expected = [("a", vec![Outcome::Unknown]), ("b", vec![Outcome::NotStored])];
+    assert_eq!(outcomes(&mut appender), expected);
+    assert_eq!(appender.events().collect::<Vec<_>>(), [Event::GaveUp]);
+    assert_eq!(appender.owned(), None);
+    // What comes for the frame that was left is nobody's: the log is read from its beginning.
+    appender.read_log();
+    assert_eq!(appender.poll(at(10_002)), (None, None));
+    appender.complete(at(10_003), OpResult::Appended(Ok(2)));
+    assert_eq!(appender.poll(at(10_003)).0, Some(Op::Open));
+}
+
+#[test]
+fn d5_an_answer_of_any_kind_says_that_the_journal_is_there() {
+    let mut appender = owner();
+    appender.push(at(1), "a", vec![publish(1, "p", 1, 1)]);
+    frame(&mut appender, 1);
+    let wrong = AppendError::WrongLast { expected: 1 };
+    appender.complete(at(9000), OpResult::Appended(Err(wrong)));
+    assert!(!appender.is_cut_off(at(18_999)));
+    assert!(appender.is_cut_off(at(19_000)));
+}
+
+#[test]
+fn a5_of_a_cut_publish_whose_rest_is_not_stored_a_part_is() {
+    let many = MAX_EVENTS_PER_FRAME + 1;
+    for stored_by_another in [true, false] {
+        let mut appender = owner();
+        appender.push(at(1), "a", vec![publish(1, "p", 1, many)]);
+        frame(&mut appender, 1);
+        appender.complete(at(2), OpResult::Appended(Ok(2)));
+        frame(&mut appender, 2);
+        if stored_by_another {
+            let wrong = AppendError::WrongLast { expected: 2 };
+            appender.complete(at(3), OpResult::Appended(Err(wrong)));
+            appender.poll(at(3));
+            let ts = Timestamp(1_000_000_000);
+            let bytes =
+                stormwire_wire::frame::claim(FrameId { appender: [3; 16], counter: 1 }, "x");
+            let (partition, epoch) = (Partition(0), Epoch::FIRST);
+            let other = StoredFrame { partition, epoch, seq: 3, ts, bytes };
+            appender.complete(at(4), OpResult::Found(Ok(Found::Frame(other))));
+            assert_eq!(outcomes(&mut appender), [("a", vec![Outcome::Unknown])]);
+        } else {
+            appender.complete(at(3), OpResult::Appended(Err(AppendError::Full)));
+            let answers = outcomes(&mut appender);
+            assert_eq!(code(&answers[0].1[0]), ErrorCode::UnknownOutcome);
+        }
+    }
+}
+
+#[test]
+fn b7_the_table_is_saved_every_ten_seconds_if_it_has_changed() {
+    let mut appender = owner();
+    assert_eq!(appender.table_to_save(Duration::from_millis(999)), None);
+    let first = appender.table_to_save(Duration::from_secs(1)).unwrap();
+    assert_eq!((first.epoch, first.through), (Epoch::FIRST, 1));
+    assert_eq!(appender.table_to_save(Duration::from_secs(30)), None, "one is under way");
+    appender.saved(Duration::from_secs(30), false);
+    assert_eq!(appender.table_to_save(Duration::from_secs(31)).unwrap().through, 1);
+    appender.saved(Duration::from_secs(31), true);
+    assert_eq!(appender.table_to_save(Duration::from_secs(100)), None, "nothing is new");
+    appender.push(at(100_000), "a", vec![publish(1, "p", 1, 1)]);
+    frame(&mut appender, 100_000);
+    assert_eq!(
+        appender.table_to_save(Duration::from_secs(100)),
+        None,
+        "not settled: not in the table"
+    );
+    appender.complete(at(100_001), OpResult::Appended(Ok(2)));
+    assert_eq!(appender.table_to_save(Duration::from_secs(101)).unwrap().through, 2);
+    // D3: what is let go takes its table along.
+    appender.release();
+    let Some(Event::Released { table: Some(table) }) = appender.events().last() else { panic!() };
+    assert_eq!(table.through, 2);
+}

@@ -113,3 +113,23 @@ fn another_version_is_not_understood() {
     bytes[0] = VERSION + 1;
     assert!(Reply::decode(&Bytes::from(bytes)).is_err());
 }
+
+#[test]
+fn a_notice_comes_back_and_says_nothing_to_who_does_not_know_it() {
+    let notice = Notice {
+        gateway: "gw-1".to_owned(),
+        process: [7; 16],
+        reaches_journal: true,
+        given_up: vec![Partition(3), Partition(9)],
+        connected: vec![(ProducerKey::of("alice", "p"), Timestamp(1234))],
+    };
+    let bytes = notice.encode();
+    assert_eq!(Notice::decode(&bytes), Ok(notice));
+    assert!(Heartbeat::decode(&bytes).is_err(), "an older program takes it for no heartbeat");
+    let mut longer = bytes.to_vec();
+    longer.extend_from_slice(b"of a later program");
+    assert!(Notice::decode(&Bytes::from(longer)).is_ok());
+    for len in 0..bytes.len() {
+        assert!(Notice::decode(&bytes.slice(..len)).is_err(), "{len} bytes");
+    }
+}

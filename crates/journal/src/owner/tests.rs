@@ -1,4 +1,5 @@
 use super::*;
+use crate::message::Notice;
 
 const P: Partition = Partition(3);
 
@@ -152,4 +153,38 @@ fn partitions_spread_over_gateways() {
         *owners.entry(owner).or_insert(0) += 1;
     }
     assert!(owners.len() == 4 && owners.values().all(|count| *count >= 8), "{owners:?}");
+}
+
+fn notice(gateway: &str, given_up: &[Partition]) -> Notice {
+    Notice {
+        gateway: gateway.to_owned(),
+        process: [2; 16],
+        reaches_journal: true,
+        given_up: given_up.to_vec(),
+        connected: Vec::new(),
+    }
+}
+
+#[test]
+fn d5_what_was_given_up_is_another_s_for_a_while() {
+    let (winner, loser) = names();
+    let mut members = members(false);
+    members.hear(at(1000), &beat(&winner, &[])).unwrap();
+    members.hear(at(1000), &beat(&loser, &[])).unwrap();
+    assert!(!members.another_reaches_journal(at(1000).mono), "nobody has said so");
+    assert!(!members.hear_notice(at(1000).mono, &notice("stranger", &[])));
+    assert!(!members.hear_notice(at(1000).mono, &notice(&winner, &[])));
+    assert!(members.another_reaches_journal(at(1000).mono));
+    assert!(!members.another_reaches_journal(at(2500).mono), "what it said is too old");
+    // A heartbeat does not make forget what was said; the winner gives the partition up.
+    members.hear(at(2600), &beat(&winner, &[])).unwrap();
+    members.hear(at(2600), &beat(&loser, &[])).unwrap();
+    assert!(members.hear_notice(at(2600).mono, &notice(&winner, &[P])));
+    assert_eq!(members.should_own(P, at(2600).mono), Some("a"));
+    members.give_up(P, at(2600).mono);
+    assert_eq!(members.should_own(P, at(2600).mono), Some(&*loser));
+    assert_eq!(members.given_up(at(2600).mono), [P]);
+    assert!(members.given_up(at(2600).mono + GIVEN_UP).is_empty());
+    let mut ownership = Ownership::new(P);
+    assert_eq!(ownership.decide(at(2600), &members, log(1, None)), Decision::StandDown);
 }

@@ -139,3 +139,88 @@ fn a_newer_version_stops_and_an_error_is_tried_again() {
     let rubbish = StoredFrame { bytes: Bytes::from_static(b"x"), ..frame(1, 1) };
     assert_eq!(read(&[rubbish], 1, &[]).0.end().unwrap().last, 1);
 }
+
+/// A table that counts frames 1 to `through`, all of producer "p", as it was saved.
+fn saved(frames: &[StoredFrame], through: FrameSeq, appender: u8) -> SavedTable {
+    let (rebuild, _) = read(&frames[..usize::try_from(through).unwrap()], 1, &[]);
+    let last = FrameId { appender: [appender; 16], counter: through };
+    SavedTable { epoch: Epoch::FIRST, through, bytes: rebuild.repeats.image(last) }
+}
+
+/// Reads with a saved table, and says which frames were asked for.
+fn read_with(
+    table: Option<SavedTable>,
+    frames: &[StoredFrame],
+    first: FrameSeq,
+) -> (Rebuild, Vec<FrameSeq>) {
+    let mut rebuild = Rebuild::new(1 << 20);
+    let (last, mut asked) = (frames.last().unwrap().seq, Vec::new());
+    let there = |seq: FrameSeq| frames.iter().find(|frame| frame.seq == seq && seq >= first);
+    while let Ok(op) = rebuild.op(now().mono) {
+        let result = match op {
+            Op::Open => OpResult::Opened(Ok(tip(first, last))),
+            Op::LoadTable => OpResult::Loaded(Ok(table.clone())),
+            Op::Find { seq, .. } => {
+                let found = there(seq).cloned();
+                OpResult::Found(Ok(found.map_or(Found::Absent(tip(first, last)), Found::Frame)))
+            }
+            Op::Read { from, .. } => {
+                asked.push(from);
+                OpResult::Read(Ok((from..=last).filter_map(there).cloned().collect()))
+            }
+            Op::Append { .. } => panic!("reading writes nothing"),
+        };
+        rebuild.complete(now(), result);
+    }
+    (rebuild, asked)
+}
+
+#[test]
+fn b7_a_claim_reads_the_saved_table_and_only_the_frames_behind_it() {
+    let frames: Vec<_> = (1..=30).map(|seq| frame(seq, 60)).collect();
+    // All before the table's last frame was trimmed, and still everything is covered.
+    let (rebuild, asked) = read_with(Some(saved(&frames, 20, 1)), &frames, 20);
+    assert_eq!(asked, [21]);
+    assert_eq!(rebuild.end().unwrap().last, 30);
+    for seq in 1..=30 {
+        let at = Offset::new(seq, 0);
+        assert_eq!(judge(&rebuild, seq, 60), Verdict::Duplicate { first: at, last: at });
+    }
+    assert_eq!(judge(&rebuild, 31, 60), Verdict::Append { skip: 0, first: None });
+    let (whole, asked) = read_with(Some(saved(&frames, 30, 1)), &frames, 30);
+    assert!(asked.is_empty());
+    assert_eq!(whole.end().unwrap().written, Some(frames[29].ts));
+}
+
+#[test]
+fn b7_a_table_that_does_not_belong_to_the_log_is_none() {
+    let frames: Vec<_> = (1..=30).map(|seq| frame(seq, 60)).collect();
+    let good = saved(&frames, 20, 1);
+    let another = saved(&frames, 20, 2);
+    let ahead = SavedTable { through: 31, ..good.clone() };
+    let other_epoch = SavedTable { epoch: Epoch(2), ..good.clone() };
+    let torn = SavedTable { bytes: good.bytes.slice(..good.bytes.len() - 1), ..good.clone() };
+    for bad in [another, ahead, other_epoch, torn] {
+        let (rebuild, asked) = read_with(Some(bad), &frames, 1);
+        assert_eq!(asked[0], 1, "the log is read from its beginning");
+        let at = Offset::new(30, 0);
+        assert_eq!(judge(&rebuild, 30, 60), Verdict::Duplicate { first: at, last: at });
+    }
+    // Trimmed behind the table: it cannot be compared, and what was trimmed is not covered.
+    let (rebuild, asked) = read_with(Some(good), &frames, 25);
+    assert_eq!(asked, [25]);
+    assert_eq!(rebuild.repeats.horizon(), frames[24].ts);
+}
+
+#[test]
+fn b7_where_the_saved_table_cannot_be_read_the_log_is() {
+    let mut rebuild = Rebuild::new(1 << 20);
+    rebuild.complete(now(), OpResult::Opened(Ok(tip(1, 9))));
+    for _ in 0..LOADS_MAX {
+        let later = Now { mono: now().mono + RETRY, ..now() };
+        assert_eq!(rebuild.op(later.mono), Ok(Op::LoadTable));
+        let away = JournalError::Unavailable("away".to_owned());
+        rebuild.complete(now(), OpResult::Loaded(Err(away)));
+    }
+    assert_eq!(rebuild.op(now().mono + RETRY), Ok(Op::Read { epoch: Epoch::FIRST, from: 1 }));
+}

@@ -137,7 +137,7 @@ impl Actor {
                 let mut work = perform::perform(&self.journal, self.cell.partition, next);
                 // Sent before anybody is answered: the journal works while the answers go out.
                 if let Poll::Ready(result) = futures::poll!(&mut work) {
-                    self.appender.complete(shared.now(), result);
+                    self.completed(result);
                     deliver(std::mem::take(&mut self.outbox));
                     continue;
                 }
@@ -149,7 +149,7 @@ impl Actor {
                 () = shared.stop.cancelled() => break,
                 result = or_pending(op.as_mut()) => {
                     op = None;
-                    self.appender.complete(shared.now(), result);
+                    self.completed(result);
                 }
                 saved = or_pending(self.saving.as_mut()) => self.table_saved(saved),
                 answer = self.remote.answered() => self.remote_answered(answer),
@@ -163,6 +163,14 @@ impl Actor {
             }
         }
         self.end();
+    }
+
+    fn completed(&mut self, result: OpResult) {
+        let now = self.shared.now();
+        if result.is_answer() {
+            self.shared.notices.reached(now.mono);
+        }
+        self.appender.complete(now, result);
     }
 
     /// All that can be done without waiting; then what to ask of the journal, and when to come again.

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_core::{Channel, Epoch, FrameSeq, Offset, Partition, PartitionCount, Refusal};
+use stormwire_core::{
+    Channel, Epoch, FrameSeq, Offset, Partition, PartitionCount, Refusal, Timestamp,
+};
+use stormwire_journal::publish::ProducerKey;
 use stormwire_wire::frame::{EncodedEvents, TraceContext};
 
 /// Where the answers of a connection go.
@@ -10,6 +13,16 @@ pub trait Answers: Send + Sync {
     /// Takes the answer of one submission; called exactly once a ticket. Must not block: it is called
     /// by the task that serves the whole partition.
     fn answer(&self, ticket: u64, answer: Result<Published, Refusal>);
+}
+
+/// The producers that are connected to this gateway (B8).
+pub trait LiveProducers: Send + Sync {
+    /// Whether `producer` is still connected here by the connection that was made at `at`.
+    fn is_connected(&self, producer: ProducerKey, at: Timestamp) -> bool;
+
+    /// `producer` has connected to another gateway at `at`: closes its connection here if that is older.
+    /// `wins_tie`: of two of the same moment, the other one stays.
+    fn connected_elsewhere(&self, producer: ProducerKey, at: Timestamp, wins_tie: bool);
 }
 
 /// One publish: events of one channel, in order.

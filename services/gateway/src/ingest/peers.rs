@@ -1,10 +1,10 @@
-//! Heartbeats, and the requests of other gateways on their way to the partitions' tasks.
+//! Heartbeats and notices, and the requests of other gateways on their way to the partitions' tasks.
 
-use super::Shared;
+use super::{Shared, notices};
 use futures::StreamExt as _;
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_journal::message::{Heartbeat, Reply};
+use stormwire_journal::message::{Heartbeat, Notice, Reply};
 use stormwire_journal::owner::BEAT_EVERY;
 use stormwire_journal::{PeerRequest, Peers};
 use stormwire_telemetry::{Quiet, Tasks};
@@ -32,6 +32,7 @@ pub(super) fn spawn(
                 tokio::select! {
                     () = for_thread.stop.cancelled() => {}
                     () = beat(&for_thread, &*on_thread) => {}
+                    () = notices::tell(&for_thread, &*on_thread) => {}
                     () = listen(&for_thread, &*on_thread) => {}
                 }
             }),
@@ -62,6 +63,8 @@ async fn listen(shared: &Shared, peers: &dyn Peers) {
                 while let Some(beat) = beats.next().await {
                     if let Ok(beat) = Heartbeat::decode(&beat) {
                         hear(shared, &beat);
+                    } else if let Ok(notice) = Notice::decode(&beat) {
+                        notices::hear(shared, &notice);
                     }
                 }
             }

@@ -26,6 +26,15 @@ impl Actor {
             // Another has claimed since, and an owner with nothing to write does not find out by itself.
             self.appender.release();
         }
+        if self.appender.is_cut_off(now) {
+            // D5: left to a gateway that can do better, if there is one.
+            let mut members = self.shared.members.lock();
+            if members.another_reaches_journal(now.mono) {
+                members.give_up(self.cell.partition, now.mono);
+                drop(members);
+                self.appender.give_up();
+            }
+        }
         if self.appender.owned().is_some() || self.appender.is_between() || self.asking.is_some() {
             return later;
         }
