@@ -15,6 +15,7 @@ use crate::publish::{Now, Outcome, Publish};
 use crate::rebuild::{LogEnd, Rebuild};
 use crate::repeats::Repeats;
 use batch::{Batch, Part};
+use leave::Unanswered;
 use save::Saves;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -82,8 +83,7 @@ pub struct Appender<O> {
     waiting_since: Option<Duration>,
     /// What is pushed right after a settlement comes from a busy lane and does not linger.
     just_settled: bool,
-    /// When the journal last answered anything.
-    answered: Duration,
+    unanswered: Unanswered,
     answers: Vec<Answer<O>>,
     events: Vec<Event>,
 }
@@ -106,7 +106,7 @@ impl<O> Appender<O> {
             waiting_bytes: 0,
             waiting_since: None,
             just_settled: false,
-            answered: Duration::ZERO,
+            unanswered: Unanswered::default(),
             answers: Vec::new(),
             events: Vec::new(),
         }
@@ -244,6 +244,7 @@ impl<O> Appender<O> {
         match op {
             Ok(op) => {
                 self.busy = true;
+                self.unanswered.asked(now.mono);
                 (Some(op), None)
             }
             Err(until) => (None, until),
@@ -254,7 +255,7 @@ impl<O> Appender<O> {
     pub fn complete(&mut self, now: Now, result: OpResult) {
         self.busy = false;
         if result.is_answer() {
-            self.answered = now.mono;
+            self.unanswered = Unanswered::default();
         }
         if std::mem::take(&mut self.discard) {
             return;

@@ -5,9 +5,28 @@ use crate::publish::{Now, Outcome};
 use std::time::Duration;
 use stormwire_core::{ErrorCode, Refusal};
 
-/// D5: an owner whose frame has had no answer of any kind for so long gives its partition up, if another
+/// D5: an owner that has had no answer of any kind for so long gives its partition up, if another
 /// can do better.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+
+/// What the journal was asked since it last answered anything.
+#[derive(Debug, Default)]
+pub(super) struct Unanswered {
+    first_and_last: Option<(Duration, Duration)>,
+}
+
+impl Unanswered {
+    pub(super) fn asked(&mut self, now: Duration) {
+        // After a while in which nothing was asked, silence says nothing.
+        let idle = |last: Duration| now.saturating_sub(last) >= GIVE_UP_AFTER / 2;
+        let going_on = self.first_and_last.filter(|(_, last)| !idle(*last));
+        self.first_and_last = Some((going_on.map_or(now, |(first, _)| first), now));
+    }
+
+    fn since(&self) -> Option<Duration> {
+        self.first_and_last.map(|(first, _)| first)
+    }
+}
 
 impl<O> Appender<O> {
     /// D3: writes what waits, takes nothing more, then ends with [`Event::Released`].
@@ -23,10 +42,11 @@ impl<O> Appender<O> {
     /// should own the partition.
     #[must_use]
     pub fn is_cut_off(&self, now: Now) -> bool {
-        let State::Owner(Owner { flight: Some((flight, _)), .. }) = &self.state else {
-            return false;
-        };
-        now.mono.saturating_sub(flight.since.max(self.answered)) >= GIVE_UP_AFTER
+        matches!(&self.state, State::Owner(Owner { flight: Some(_), .. }))
+            && self
+                .unanswered
+                .since()
+                .is_some_and(|since| now.mono.saturating_sub(since) >= GIVE_UP_AFTER)
     }
 
     /// D5: lets go without an answer. The frame under way may be stored, now or before another claims: the

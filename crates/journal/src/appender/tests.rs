@@ -298,8 +298,23 @@ fn d5_an_answer_of_any_kind_says_that_the_journal_is_there() {
     frame(&mut appender, 1);
     let wrong = AppendError::WrongLast { expected: 1 };
     appender.complete(at(9000), OpResult::Appended(Err(wrong)));
+    assert!(matches!(appender.poll(at(9000)).0, Some(Op::Find { .. })));
     assert!(!appender.is_cut_off(at(18_999)));
     assert!(appender.is_cut_off(at(19_000)));
+}
+
+#[test]
+fn d5_refusals_by_somebody_else_are_no_answers() {
+    let mut appender = owner();
+    let refused = || OpResult::Appended(Err(AppendError::Refused("not connected".to_owned())));
+    for (seq, millis) in [(1, 1), (2, 4001), (3, 8001), (4, 8002)] {
+        appender.push(at(millis), "a", vec![publish(1, "p", seq, 1)]);
+        while let (Some(_), _) = appender.poll(at(millis)) {
+            appender.complete(at(millis + 10), refused());
+        }
+        assert!(!appender.is_cut_off(at(millis + 10)));
+    }
+    assert!(appender.is_cut_off(at(10_001)));
 }
 
 #[test]

@@ -12,16 +12,22 @@ use stormwire_telemetry::Tasks;
 use stormwire_testkit::nats::NatsServer;
 use stormwire_testkit::wait_until;
 
-struct Gateway {
-    ingest: Ingest,
+pub(crate) struct Gateway {
+    pub(crate) ingest: Ingest,
     tasks: Tasks,
-    journal: Arc<dyn Journal>,
+    pub(crate) journal: Arc<dyn Journal>,
 }
 
 impl Gateway {
-    async fn start(name: &str, server: &NatsServer) -> Self {
-        let config = NatsConfig { urls: vec![server.url()], ..NatsConfig::default() };
+    pub(crate) async fn start(name: &str, server: &NatsServer) -> Self {
+        Self::start_through(name, server.url(), server).await
+    }
+
+    /// Its journal is at `journal`, the other gateways at `server`.
+    pub(crate) async fn start_through(name: &str, journal: String, server: &NatsServer) -> Self {
+        let config = NatsConfig { urls: vec![journal], ..NatsConfig::default() };
         let journal = Arc::new(Box::pin(NatsJournal::connect(config.clone())).await.unwrap());
+        let config = NatsConfig { urls: vec![server.url()], ..config };
         let peers = Arc::new(Box::pin(NatsPeers::connect(config)).await.unwrap());
         let tasks = Tasks::new();
         let ingest = Ingest::start(
@@ -34,13 +40,13 @@ impl Gateway {
         Self { ingest, tasks, journal }
     }
 
-    fn owned(&self) -> usize {
+    pub(crate) fn owned(&self) -> usize {
         self.ingest.status().iter().filter(|status| status.role == Role::Owner).count()
     }
 }
 
 /// A producer that publishes one event after the other, and repeats until each is acknowledged.
-async fn produce(ingest: &Ingest, producer: &str, seqs: std::ops::Range<u64>) -> usize {
+pub(crate) async fn produce(ingest: &Ingest, producer: &str, seqs: std::ops::Range<u64>) -> usize {
     let client = Arc::new(Client::default());
     let mut duplicates = 0;
     for (ticket, seq) in (0..).step_by(1000).zip(seqs) {
@@ -66,7 +72,7 @@ async fn produce(ingest: &Ingest, producer: &str, seqs: std::ops::Range<u64>) ->
 }
 
 /// Every event of these producers stands in the log once, in order.
-async fn check(journal: &dyn Journal, producers: &[&str], count: u64) {
+pub(crate) async fn check(journal: &dyn Journal, producers: &[&str], count: u64) {
     let mut found: HashMap<String, Vec<u64>> = HashMap::new();
     for (data, _, _) in stored(journal).await {
         let (producer, seq) = data.trim_matches('"').split_once(':').unwrap();

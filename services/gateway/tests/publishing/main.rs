@@ -4,6 +4,7 @@
 
 mod embedded;
 mod gateways;
+mod notices;
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
