@@ -107,7 +107,7 @@ fn main() {
                         binary: false,
                     });
                 }
-                black_box(encoder.events("flights:EWR-UA", None));
+                black_box(encoder.events("flights:EWR-UA"));
             });
             println!("{codec:?}, {count:3} a message: read {read:6.0} ns, write {write:6.0} ns");
         }

@@ -29,8 +29,10 @@ mod events;
 mod openapi;
 mod publish;
 mod query;
+mod source;
 mod stream;
 mod watch;
+mod wide;
 
 /// What the routes need.
 #[derive(Clone)]

@@ -5,41 +5,28 @@
 //! became live, or it is catching up and the feed does not know it. The change from one to the other
 //! happens under the feed's lock, at a position that both sides name: that is the whole stitch.
 
+mod audience;
+mod subscription;
+
+pub use subscription::Selection;
+pub(crate) use subscription::{Subscription, Wide};
+
 use crate::outbox::{Outbox, Parked};
-use crate::render::{EventsText, Rendered};
+use crate::render::Gathered;
+use audience::Audiences;
+pub(crate) use audience::{append, runs_by_channel};
 use parking_lot::Mutex;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use stormwire_core::faults::{Fault, injected};
 use stormwire_core::{
     Channel, Epoch, FrameSeq, MAX_EVENTS_PER_FRAME, Offset, Partition, PartitionCount, Position,
     Timestamp,
 };
-use stormwire_telemetry::metrics as names;
-use stormwire_wire::frame::{Events, Frame, Run};
-use stormwire_wire::protocol::Codec;
+use stormwire_wire::frame::{Events, Frame};
+use stormwire_wire::protocol::{Codec, Mode};
 use tokio::sync::{Notify, watch};
-
-/// One subscription of one connection.
-#[derive(Debug)]
-pub(crate) struct Subscription {
-    /// Unique in this process.
-    pub(crate) id: u64,
-    pub(crate) channel: Channel,
-    pub(crate) codec: Codec,
-    pub(crate) outbox: Arc<Outbox>,
-    /// Keeps the partition's tail running.
-    _wanted: Wanted,
-    cancelled: AtomicBool,
-}
-
-impl Subscription {
-    /// Whether it was ended; it never becomes live again then.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire) || self.outbox.is_gone()
-    }
-}
 
 /// Where a partition stands on this gateway: everything through frame `last` was delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +85,7 @@ struct State {
     standing: Option<Standing>,
     recent: VecDeque<RecentFrame>,
     recent_bytes: usize,
-    audiences: HashMap<Channel, Vec<Arc<Subscription>>>,
+    audiences: Audiences,
 }
 
 /// One partition's live side.
@@ -137,13 +124,6 @@ impl Feed {
     /// Whether anybody needs the tail.
     pub(crate) fn is_wanted(&self) -> bool {
         self.users.load(Ordering::Acquire) > 0
-    }
-
-    /// Waits until the tail runs.
-    pub(crate) async fn ready(&self) {
-        let mut reached = self.reached.subscribe();
-        // The sender lives as long as the feed: the wait cannot fail.
-        let _ = reached.wait_for(Option::is_some).await;
     }
 
     /// Tells of every move of the tail.
@@ -216,7 +196,7 @@ impl Feed {
         let events = frame.events().cloned();
         if let Some(events) = events.as_ref().filter(|_| !state.audiences.is_empty()) {
             let place = Place { partition: self.partition, epoch, seq, ts, before };
-            fan_out(&mut state.audiences, events, &place);
+            state.audiences.fan_out(events, &place);
         }
         state.recent_bytes += bytes;
         state.recent.push_back(RecentFrame { seq, ts, events, bytes });
@@ -256,8 +236,7 @@ impl Feed {
         if subscription.is_cancelled() {
             return Joined::Live;
         }
-        let audience = state.audiences.entry(subscription.channel.clone()).or_default();
-        audience.push(Arc::clone(subscription));
+        state.audiences.enter(subscription);
         Joined::Live
     }
 
@@ -274,7 +253,7 @@ impl Feed {
         if from.epoch != standing.epoch || wanted < first {
             return None;
         }
-        let mut text = EventsText::new(subscription.codec, self.partition, standing.epoch);
+        let mut gathered = Gathered::new(subscription.codec);
         let skip = usize::try_from(wanted - first).unwrap_or(usize::MAX);
         let mut reached = standing.position();
         for frame in state.recent.iter().skip(skip) {
@@ -285,34 +264,24 @@ impl Feed {
                 ts: frame.ts,
                 before: from,
             };
-            let channel = subscription.channel.as_str();
             let Some(events) = &frame.events else { continue };
-            let runs = runs_by_channel(events, |name| name == channel);
-            let runs = runs.into_iter().flat_map(|(_, runs)| runs);
-            append(&mut text, runs, &place, from);
-            if text.len() >= bytes {
+            gathered.frame(events, &place, &subscription.selection);
+            if gathered.bytes() >= bytes {
                 reached = after_frame(standing.epoch, frame.seq);
                 break;
             }
         }
-        if let Some(message) = text.finish(subscription.channel.as_str()) {
-            subscription.outbox.answer(message);
-        }
+        subscription.answer(gathered, reached);
         Some(reached)
     }
 
     /// Ends a subscription, live or not.
     pub(crate) fn leave(&self, subscription: &Subscription) {
-        subscription.cancelled.store(true, Ordering::Release);
-        let mut state = self.state.lock();
-        let Some(audience) = state.audiences.get_mut(subscription.channel.as_str()) else { return };
-        audience.retain(|live| live.id != subscription.id);
-        if audience.is_empty() {
-            state.audiences.remove(subscription.channel.as_str());
-        }
+        subscription.cancel();
+        self.state.lock().audiences.leave(subscription);
     }
 
-    /// Recent events of `channel` behind `from`, oldest first, if the recent frames reach back so far.
+    /// Recent frames with what lies behind `from`, oldest first, if they reach back so far.
     pub(crate) fn recent(&self, from: Position) -> Option<(Standing, Vec<RecentFrame>)> {
         let state = self.state.lock();
         let standing = state.standing.filter(|standing| standing.epoch == from.epoch)?;
@@ -347,86 +316,12 @@ pub(crate) struct Place {
     pub(crate) before: Position,
 }
 
-/// Sends a frame's events to the audiences of its channels.
-fn fan_out(
-    audiences: &mut HashMap<Channel, Vec<Arc<Subscription>>>,
-    events: &Events,
-    place: &Place,
-) {
-    let mut parked = 0;
-    let mut delivered = 0u64;
-    let wanted = runs_by_channel(events, |channel| audiences.contains_key(channel));
-    for (channel, runs) in wanted {
-        let Some(audience) = audiences.get_mut(channel) else { continue };
-        let count: u64 = runs.iter().map(|run| u64::from(run.count)).sum();
-        let mut rendered = Rendered::default();
-        audience.retain(|subscription| {
-            let message = rendered.get(subscription.codec, |codec| {
-                let mut text = EventsText::new(codec, place.partition, place.epoch);
-                append(&mut text, runs.iter().copied(), place, place.before);
-                text.finish(channel)
-            });
-            let Some(message) = message else { return true };
-            if subscription.outbox.event(message) {
-                delivered += count;
-                return true;
-            }
-            let position = place.before;
-            subscription.outbox.park(Parked { subscription: Arc::clone(subscription), position });
-            parked += 1;
-            false
-        });
-        if audience.is_empty() {
-            audiences.remove(channel);
-        }
-    }
-    metrics::counter!(names::EVENTS_DELIVERED).increment(delivered);
-    metrics::counter!(names::SUBSCRIPTIONS_PARKED).increment(parked);
-}
-
-/// The runs of each wanted channel, in one pass over the frame.
-fn runs_by_channel<'a>(
-    events: &'a Events,
-    wanted: impl Fn(&str) -> bool,
-) -> Vec<(&'a str, Vec<Run<'a>>)> {
-    let mut groups: Vec<Option<Vec<Run<'a>>>> =
-        events.channels().map(|channel| wanted(channel).then(Vec::new)).collect();
-    if groups.iter().any(Option::is_some) {
-        for run in events.runs() {
-            if let Some(Some(group)) = groups.get_mut(usize::from(run.channel_index)) {
-                group.push(run);
-            }
-        }
-    }
-    let groups = groups.into_iter().flatten();
-    groups.filter_map(|runs| Some((runs.first()?.channel, runs))).collect()
-}
-
-/// Renders the events of some runs that are behind `from`.
-fn append<'a>(
-    text: &mut EventsText,
-    runs: impl Iterator<Item = Run<'a>>,
-    place: &Place,
-    from: Position,
-) {
-    for run in runs {
-        for event in run.events() {
-            let offset = Offset::new(place.seq, event.index);
-            if (Position { epoch: place.epoch, offset }) > from {
-                text.push(place, &run, &event);
-            }
-        }
-    }
-}
-
 fn park_all(state: &mut State) {
     let Some(standing) = state.standing else { return };
     let position = standing.position();
-    for (_, audience) in state.audiences.drain() {
-        for subscription in audience {
-            let outbox = Arc::clone(&subscription.outbox);
-            outbox.park(Parked { subscription, position });
-        }
+    for subscription in state.audiences.drain() {
+        let outbox = Arc::clone(&subscription.outbox);
+        outbox.park(Parked { subscription, position });
     }
 }
 
@@ -460,17 +355,25 @@ impl Hub {
         &self.feeds
     }
 
+    /// The feed of what a selection is about.
+    pub(crate) fn feed_of(&self, selection: &Selection) -> &Arc<Feed> {
+        match selection {
+            Selection::Channel(channel) => self.feed(channel),
+            Selection::Prefix(partition, _) => &self.feeds[usize::from(partition.0)],
+        }
+    }
+
     /// A new subscription, not live yet: it becomes so by [`Feed::join`].
     pub(crate) fn subscription(
         &self,
-        channel: Channel,
+        (selection, wide): (Selection, Option<Arc<Wide>>),
+        mode: Mode,
         codec: Codec,
         outbox: Arc<Outbox>,
     ) -> Arc<Subscription> {
-        let wanted = self.feed(&channel).want();
+        let wanted = self.feed_of(&selection).want();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let cancelled = AtomicBool::new(false);
-        Arc::new(Subscription { id, channel, codec, outbox, _wanted: wanted, cancelled })
+        Arc::new(Subscription::new(id, (selection, wide), mode, codec, outbox, wanted))
     }
 }
 

@@ -27,4 +27,5 @@ mod ws;
 
 pub use gateway::{Gateway, GatewayConfig, GatewayPorts, PeerAddress};
 pub use http::openapi_document;
-pub use reader::{Page, Reader};
+pub use hub::Selection;
+pub use reader::{Page, Reader, Told};

@@ -170,19 +170,6 @@ impl Outbox {
         }
     }
 
-    /// Waits until the connection has ended.
-    pub(crate) async fn ended(&self) {
-        loop {
-            let notified = self.room.notified();
-            tokio::pin!(notified);
-            notified.as_mut().enable();
-            if self.is_gone() {
-                return;
-            }
-            notified.await;
-        }
-    }
-
     /// The connection has ended: nothing is taken any more and nobody waits.
     pub(crate) fn gone(&self) {
         self.gone.store(true, Ordering::Release);

@@ -2,26 +2,30 @@
 //! where they reach back far enough, else from the archive up to its ledger, else from the journal
 //! between the ledger and the recent frames. Each page chooses anew.
 
-use crate::hub::{Hub, RecentFrame, Standing, after_frame, next_frame};
+mod collect;
+mod scan;
+
+use crate::hub::{Hub, Selection, after_frame, next_frame};
+use collect::{Collector, continue_from, of_archive, page_of_recent};
+use scan::{SCAN_BYTES, Scanned, Scans};
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_archive::{Archive, ArchiveError, HistoryPage, HistoryQuery, StoredEvent};
-use stormwire_core::{
-    Channel, Epoch, ErrorCode, FrameSeq, Offset, Partition, Position, Refusal, Timestamp,
-};
+use stormwire_archive::{Archive, ArchiveError, HistoryQuery, StoredEvent};
+use stormwire_core::{Channel, Epoch, ErrorCode, Offset, Partition, Position, Refusal, Timestamp};
 use stormwire_journal::{Journal, JournalError, Tip};
-use stormwire_wire::frame::{Event, Events, Frame, Run};
 use tokio::sync::Semaphore;
 
-/// Frames and bytes read from the journal at once.
-const SCAN_FRAMES: usize = 256;
-const SCAN_BYTES: usize = 4 * 1024 * 1024;
+/// Events of one page while a time is looked for.
+const SEARCH_EVENTS: usize = 1_000;
 /// Reads of history at the same time in this process; live traffic is never behind them.
 const READS_MAX: usize = 16;
 /// How long a read may wait for its turn.
 const TURN_MAX: Duration = Duration::from_secs(5);
 
-/// Events of one channel, ascending.
+/// Before everything.
+const START: Position = Position { epoch: Epoch(0), offset: Offset(0) };
+
+/// Events of one selection, ascending.
 #[derive(Debug, Default)]
 pub struct Page {
     /// The events.
@@ -30,8 +34,39 @@ pub struct Page {
     pub next: Option<Position>,
     /// Whether there is more in the direction asked for.
     pub more: bool,
-    /// Stretches that are missing and always will be: from, to.
+    /// Stretches that are missing and always will be: after the first position, up to the second. Where
+    /// the second is the lower one, the reader stood above everything that there is.
     pub gaps: Vec<(Position, Position)>,
+}
+
+/// One thing that a reader is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// An event.
+    Event(StoredEvent),
+    /// A stretch that is missing, as in [`Page::gaps`].
+    Gap(Position, Position),
+}
+
+impl Page {
+    /// Events and gaps in the order in which a reader that goes forward is to be told them: whoever was
+    /// told something was told everything before it.
+    pub fn into_told(self) -> impl Iterator<Item = Told> {
+        let (mut gaps, mut events) =
+            (self.gaps.into_iter().peekable(), self.events.into_iter().peekable());
+        std::iter::from_fn(move || {
+            let event_is_due = match (gaps.peek(), events.peek()) {
+                (Some((_, to)), Some(event)) => event.position <= *to,
+                (None, _) => true,
+                (Some(_), None) => false,
+            };
+            if event_is_due {
+                events.next().map(Told::Event)
+            } else {
+                gaps.next().map(|(from, to)| Told::Gap(from, to))
+            }
+        })
+    }
 }
 
 /// Reads history for every transport.
@@ -40,43 +75,46 @@ pub struct Reader {
     journal: Arc<dyn Journal>,
     archive: Arc<dyn Archive>,
     turns: Semaphore,
+    scans: Scans,
 }
 
 impl Reader {
     pub(crate) fn new(hub: Arc<Hub>, journal: Arc<dyn Journal>, archive: Arc<dyn Archive>) -> Self {
-        Self { hub, journal, archive, turns: Semaphore::new(READS_MAX) }
+        let scans = Scans::new(hub.partitions());
+        Self { hub, journal, archive, turns: Semaphore::new(READS_MAX), scans }
     }
 
     /// The oldest events behind `after`: at most `limit` and about `bytes` of data. An empty page
-    /// without `more` means that `next` is the tip.
+    /// without `more` means that `next` is the tip. A position above everything that there is is told as
+    /// a gap, and the page goes on at the tip.
     ///
     /// # Errors
     /// `archive_unavailable`, `journal_unavailable`, `overloaded`; all temporary.
     pub async fn after(
         &self,
-        channel: &Channel,
+        selection: &Selection,
         after: Position,
         limit: usize,
         bytes: usize,
     ) -> Result<Page, Refusal> {
-        let feed = self.hub.feed(channel);
+        let feed = self.hub.feed_of(selection);
+        let partition = feed.partition;
         if let Some((standing, frames)) = feed.recent(after) {
-            return Ok(page_of_recent(channel, after, standing, &frames, limit, bytes));
+            if after > standing.position() {
+                return self.above(partition, after).await;
+            }
+            return Ok(page_of_recent(selection, after, standing, &frames, limit, bytes));
         }
         let _turn = self.turn().await?;
-        let partition = feed.partition;
-        let archived = self
-            .archive
-            .history(channel, partition, HistoryQuery::After(after), limit, bytes)
-            .await;
-        let from = match archived {
+        let from = match self.archived(selection, partition, after, limit, bytes).await {
             Ok(page) => match continue_from(&page, after) {
                 Ok(position) => position,
                 Err(next) => {
-                    let mut page = of_archive(page, Some(next));
+                    let mut page = of_archive(page, after, Some(next));
                     // What the archive does not have yet, the journal has. With the journal away, the
                     // archive is all there is.
-                    page.more = page.more || self.tip(channel).await.is_ok_and(|tip| next < tip);
+                    let tip = self.tip_of(partition).await;
+                    page.more = page.more || tip.is_ok_and(|tip| next < tip);
                     return Ok(page);
                 }
             },
@@ -89,7 +127,34 @@ impl Reader {
                 after
             }
         };
-        self.scan_after(partition, channel, from, limit, bytes).await
+        self.scan_after(partition, selection, from, limit, bytes).await
+    }
+
+    async fn archived(
+        &self,
+        selection: &Selection,
+        partition: Partition,
+        after: Position,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<stormwire_archive::HistoryPage, ArchiveError> {
+        match selection {
+            Selection::Channel(channel) => {
+                let query = HistoryQuery::After(after);
+                self.archive.history(channel, partition, query, limit, bytes).await
+            }
+            Selection::Prefix(_, prefix) => {
+                self.archive.history_of_prefix(partition, prefix, after, limit, bytes).await
+            }
+        }
+    }
+
+    /// For somebody who stands above this gateway's tail: it is behind, or there is nothing up there.
+    async fn above(&self, partition: Partition, after: Position) -> Result<Page, Refusal> {
+        let tip = self.log(partition).await?;
+        let tip = after_frame(tip.epoch, tip.last);
+        let gaps = if after > tip { vec![(after, tip)] } else { Vec::new() };
+        Ok(Page { next: Some(after.min(tip)), gaps, ..Page::default() })
     }
 
     /// The newest events before `before` (or of all, without it), ascending.
@@ -104,6 +169,7 @@ impl Reader {
         bytes: usize,
     ) -> Result<Page, Refusal> {
         let _turn = self.turn().await?;
+        let selection = Selection::Channel(channel.clone());
         let partition = self.hub.feed(channel).partition;
         let query = before.map_or(HistoryQuery::Last, HistoryQuery::Before);
         let archived = self
@@ -117,14 +183,15 @@ impl Reader {
             && before <= from
         {
             let next = archived.events.first().map(|event| event.position);
-            return Ok(of_archive(archived, next));
+            return Ok(of_archive(archived, START, next));
         }
         // What the archive does not have yet is newer than all that it has.
         let tip = self.log(partition).await?;
         let mut at = from.unwrap_or_else(|| after_frame(tip.epoch, tip.first.saturating_sub(1)));
-        let mut page = of_archive(archived, None);
+        let mut page = of_archive(archived, START, None);
         while at < after_frame(tip.epoch, tip.last) {
-            let newer = self.scan_after(partition, channel, at, limit, bytes).await?;
+            let newer = self.scan_after(partition, &selection, at, limit, bytes).await?;
+            page.gaps.extend(newer.gaps);
             page.events.extend(
                 newer.events.into_iter().filter(|event| before.is_none_or(|b| event.position < b)),
             );
@@ -155,10 +222,7 @@ impl Reader {
         }
         let page = self.before(channel, None, count, SCAN_BYTES).await?;
         let first = page.events.first().map(|event| event.position);
-        Ok(first.map_or(tip, |first| Position {
-            epoch: first.epoch,
-            offset: Offset(first.offset.0.saturating_sub(1)),
-        }))
+        Ok(first.map_or(tip, before))
     }
 
     /// The position before the first event at or after `since`, by the journal's clock.
@@ -167,73 +231,81 @@ impl Reader {
     /// As [`Reader::after`].
     pub async fn position_at(
         &self,
-        channel: &Channel,
+        selection: &Selection,
         since: Timestamp,
         tip: Position,
     ) -> Result<Position, Refusal> {
-        let _turn = self.turn().await?;
-        let partition = self.hub.feed(channel).partition;
-        let found = self.archive.position_at(channel, partition, since).await;
-        if let Some(first) = found.map_err(archive_refusal)? {
-            let offset = Offset(first.offset.0.saturating_sub(1));
-            return Ok(Position { epoch: first.epoch, offset });
-        }
-        let ledger = self.archive.ledger(partition).await.map_err(archive_refusal)?;
-        let mut at = match ledger {
-            Some(entry) => after_frame(entry.epoch, entry.last_seq),
-            None => {
-                let tip = self.log(partition).await?;
-                after_frame(tip.epoch, tip.first.saturating_sub(1))
-            }
-        };
+        let mut at = self.place_at(selection, since).await?;
         while at < tip {
-            let frames = self.frames(partition, at).await?;
-            let Some(last) = frames.last() else { break };
-            if let Some(frame) = frames.iter().find(|frame| frame.ts >= since) {
-                return Ok(after_frame(at.epoch, frame.seq - 1));
+            let page = self.after(selection, at, SEARCH_EVENTS, SCAN_BYTES).await?;
+            if let Some(event) = page.events.iter().find(|event| event.ts >= since) {
+                return Ok(before(event.position));
             }
-            at = after_frame(at.epoch, last.seq);
+            match page.next {
+                Some(next) if next > at => at = next,
+                _ => break,
+            }
         }
         Ok(tip)
     }
 
+    /// A place with everything behind it that was taken at or after `since`: found by the archive, else
+    /// where the archive ends.
+    async fn place_at(&self, selection: &Selection, since: Timestamp) -> Result<Position, Refusal> {
+        let _turn = self.turn().await?;
+        let partition = self.hub.feed_of(selection).partition;
+        let found = match selection {
+            Selection::Channel(channel) => {
+                self.archive.position_at(channel, partition, since).await.map(|at| at.map(before))
+            }
+            Selection::Prefix(_, prefix) => {
+                self.archive.position_of_prefix_at(partition, prefix, since).await
+            }
+        };
+        if let Some(place) = found.map_err(archive_refusal)? {
+            return Ok(place);
+        }
+        match self.archive.ledger(partition).await.map_err(archive_refusal)? {
+            Some(entry) => Ok(after_frame(entry.epoch, entry.last_seq)),
+            None => {
+                let tip = self.log(partition).await?;
+                Ok(after_frame(tip.epoch, tip.first.saturating_sub(1)))
+            }
+        }
+    }
+
+    /// Reads on in the journal, frame by frame without passing one over: what is missing is a gap, what
+    /// was trimmed meanwhile is left to the archive.
     async fn scan_after(
         &self,
         partition: Partition,
-        channel: &Channel,
+        selection: &Selection,
         from: Position,
         limit: usize,
         bytes: usize,
     ) -> Result<Page, Refusal> {
-        let frames = self.frames(partition, from).await?;
-        let mut collector = Collector::new(channel, from, limit, bytes);
-        for frame in &frames {
-            let Ok(decoded) = Frame::decode(&frame.bytes) else { continue };
-            let Some(events) = decoded.events() else {
-                collector.at = after_frame(frame.epoch, frame.seq);
-                continue;
+        let mut scan = self.scans.read(&*self.journal, partition, from).await?;
+        if scan.is_stale && scan.from(next_frame(from)).next().is_none() {
+            scan = self.scans.read(&*self.journal, partition, from).await?;
+        }
+        if from > scan.tip {
+            return Ok(Page {
+                next: Some(scan.tip),
+                gaps: vec![(from, scan.tip)],
+                ..Page::default()
+            });
+        }
+        let mut collector = Collector::new(selection, from, limit, bytes);
+        for scanned in scan.from(next_frame(from)) {
+            let goes_on = match scanned {
+                Scanned::Frame(frame) => collector.take(scan.epoch, frame),
+                Scanned::Missing(seq) => collector.skip(scan.epoch, *seq),
             };
-            if !collector.take(frame.epoch, frame.seq, frame.ts, events) {
+            if !goes_on {
                 break;
             }
         }
-        let tip = self.log(partition).await?;
-        if frames.is_empty() && from.epoch == tip.epoch && next_frame(from) < tip.first {
-            // Trimmed between the archive's answer and ours: the archive has it by now.
-            return Ok(Page { next: Some(from), more: true, ..Page::default() });
-        }
-        Ok(collector.page(after_frame(tip.epoch, tip.last)))
-    }
-
-    async fn frames(
-        &self,
-        partition: Partition,
-        from: Position,
-    ) -> Result<Vec<stormwire_journal::StoredFrame>, Refusal> {
-        self.journal
-            .read(partition, from.epoch, next_frame(from).max(1), SCAN_FRAMES, SCAN_BYTES)
-            .await
-            .map_err(journal_refusal)
+        Ok(collector.page(scan.tip, scan.is_stale))
     }
 
     /// Where the partition of `channel` stands.
@@ -241,7 +313,15 @@ impl Reader {
     /// # Errors
     /// `journal_unavailable`.
     pub async fn tip(&self, channel: &Channel) -> Result<Position, Refusal> {
-        let feed = self.hub.feed(channel);
+        self.tip_of(self.hub.feed(channel).partition).await
+    }
+
+    /// Where a partition stands.
+    ///
+    /// # Errors
+    /// `journal_unavailable`.
+    pub async fn tip_of(&self, partition: Partition) -> Result<Position, Refusal> {
+        let feed = &self.hub.feeds()[usize::from(partition.0)];
         if let Some(standing) = feed.standing() {
             return Ok(standing.position());
         }
@@ -249,22 +329,17 @@ impl Reader {
         Ok(after_frame(tip.epoch, tip.last))
     }
 
-    /// Where the partition of `channel` stands by the word of the one who may write its log.
+    /// Where a partition stands by the word of the one who may write its log.
     ///
     /// # Errors
     /// `journal_unavailable`.
-    pub async fn leader_tip(&self, channel: &Channel) -> Result<Position, Refusal> {
-        let partition = self.hub.feed(channel).partition;
+    pub async fn leader_tip(&self, partition: Partition) -> Result<Position, Refusal> {
         let tip = self.log(partition).await?;
         Ok(after_frame(tip.epoch, tip.last))
     }
 
-    /// Where the log stands. One that nobody has opened yet is opened.
     async fn log(&self, partition: Partition) -> Result<Tip, Refusal> {
-        match self.journal.tip(partition).await {
-            Ok(tip) => Ok(tip),
-            Err(_) => self.journal.open(partition).await.map_err(journal_refusal),
-        }
+        log(&*self.journal, partition).await
     }
 
     async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Refusal> {
@@ -279,107 +354,17 @@ impl Reader {
     }
 }
 
-/// Where the journal takes over after an archive page; `Err` when the page itself is the answer.
-fn continue_from(page: &HistoryPage, after: Position) -> Result<Position, Position> {
-    let ledger = page.ledger.map(|entry| after_frame(entry.epoch, entry.last_seq));
-    let last = page.events.last().map(|event| event.position);
-    match (last, ledger) {
-        (Some(last), _) if page.more => Err(last),
-        (Some(last), ledger) => Err(ledger.unwrap_or(last).max(last)),
-        (None, Some(ledger)) if ledger > after && !page.gaps.is_empty() => Err(ledger),
-        (None, Some(ledger)) => Ok(ledger.max(after)),
-        (None, None) => Ok(after),
+/// Where the log stands. One that nobody has opened yet is opened.
+async fn log(journal: &dyn Journal, partition: Partition) -> Result<Tip, Refusal> {
+    match journal.tip(partition).await {
+        Ok(tip) => Ok(tip),
+        Err(_) => journal.open(partition).await.map_err(journal_refusal),
     }
 }
 
-fn of_archive(page: HistoryPage, next: Option<Position>) -> Page {
-    let at = |epoch: Epoch, offset: Offset| Position { epoch, offset };
-    let gaps = page.gaps.iter().map(|gap| (at(gap.epoch, gap.from), at(gap.epoch, gap.to)));
-    let next = next.or_else(|| page.events.last().map(|event| event.position));
-    Page { gaps: gaps.collect(), events: page.events, next, more: page.more }
-}
-
-fn page_of_recent(
-    channel: &Channel,
-    after: Position,
-    standing: Standing,
-    frames: &[RecentFrame],
-    limit: usize,
-    bytes: usize,
-) -> Page {
-    let mut collector = Collector::new(channel, after, limit, bytes);
-    for frame in frames {
-        let Some(events) = &frame.events else { continue };
-        if !collector.take(standing.epoch, frame.seq, frame.ts, events) {
-            return collector.page(standing.position());
-        }
-    }
-    collector.at = collector.at.max(standing.position());
-    collector.page(standing.position())
-}
-
-/// Gathers one channel's events out of frames, up to a bound.
-struct Collector<'a> {
-    channel: &'a Channel,
-    from: Position,
-    at: Position,
-    limit: usize,
-    bytes: usize,
-    events: Vec<StoredEvent>,
-    full: bool,
-}
-
-impl<'a> Collector<'a> {
-    fn new(channel: &'a Channel, from: Position, limit: usize, bytes: usize) -> Self {
-        Self { channel, from, at: from, limit, bytes, events: Vec::new(), full: false }
-    }
-
-    /// Takes a frame's events; `false` when the page is full.
-    fn take(&mut self, epoch: Epoch, seq: FrameSeq, ts: Timestamp, events: &Events) -> bool {
-        for run in events.runs().filter(|run| run.channel == self.channel.as_str()) {
-            for event in run.events() {
-                let position = Position { epoch, offset: Offset::new(seq, event.index) };
-                if position <= self.from {
-                    continue;
-                }
-                if self.events.len() >= self.limit || (self.bytes == 0 && !self.events.is_empty()) {
-                    self.full = true;
-                    return false;
-                }
-                self.bytes = self.bytes.saturating_sub(event.data.len());
-                self.events.push(stored(self.channel, position, ts, &run, &event));
-                self.at = position;
-            }
-        }
-        self.at = after_frame(epoch, seq);
-        true
-    }
-
-    fn page(self, tip: Position) -> Page {
-        let more = self.full || self.at < tip;
-        Page { events: self.events, next: Some(self.at), more, gaps: Vec::new() }
-    }
-}
-
-/// One event of a frame as history gives it. Its bytes share the frame's memory.
-fn stored(
-    channel: &Channel,
-    position: Position,
-    ts: Timestamp,
-    run: &Run<'_>,
-    event: &Event<'_>,
-) -> StoredEvent {
-    StoredEvent {
-        channel: channel.clone(),
-        position,
-        ts,
-        id: event.id.map(str::to_owned),
-        kind: event.kind.map(str::to_owned),
-        key: event.key.map(str::to_owned),
-        user: run.user.to_owned(),
-        data: run.share(event.data),
-        binary: event.binary,
-    }
+/// The position right before another.
+fn before(position: Position) -> Position {
+    Position { offset: Offset(position.offset.0.saturating_sub(1)), ..position }
 }
 
 pub(crate) fn archive_refusal(error: ArchiveError) -> Refusal {

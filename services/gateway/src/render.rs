@@ -1,66 +1,41 @@
 //! WebSocket messages from what `wire` encodes: text for JSON, binary for protobuf.
 
-use crate::hub::Place;
+mod gathered;
+
+pub(crate) use gathered::Gathered;
+
 use crate::reader::Page;
 use axum::extract::ws::{Message, Utf8Bytes};
 use bytes::{Bytes, BytesMut};
 use stormwire_archive::StoredEvent;
-use stormwire_core::{Channel, Epoch, Partition, PartitionCount, Position, Refusal};
-use stormwire_wire::frame::{Event, Run};
+use stormwire_core::{Channel, Epoch, PartitionCount, Refusal};
 use stormwire_wire::protocol::{
-    self, Codec, EventsEncoder, Gap, GapTarget, OutEvent, Published, RequestId, ServerMessage,
+    self, Codec, Cursor, EventsBody, EventsEncoder, MessageBatch, OutEvent, Published, RequestId,
+    ServerMessage,
 };
 
 /// Bytes that an answer without events fits into, as a rule.
 const SMALL_MESSAGE: usize = 128;
 
-/// Gathers events of one channel for one message.
-pub(crate) struct EventsText {
+/// `events` of one channel.
+pub(crate) fn events(codec: Codec, channel: &str, body: &EventsBody) -> Message {
+    write(codec, |out| body.write(out, channel, None, None))
+}
+
+/// What a pattern is given at once: `events` of each channel in one message, the last with the cursor.
+pub(crate) fn pattern_events(
     codec: Codec,
-    encoder: EventsEncoder,
-}
-
-impl EventsText {
-    pub(crate) fn new(codec: Codec, partition: Partition, epoch: Epoch) -> Self {
-        Self { codec, encoder: EventsEncoder::new(codec, partition, epoch) }
+    pattern: &str,
+    channels: &[(&str, EventsBody)],
+    cursor: &Cursor,
+) -> Message {
+    let mut batch = MessageBatch::new(codec);
+    let text = cursor.encode();
+    for (at, (channel, body)) in (1..).zip(channels) {
+        let cursor = (at == channels.len()).then_some(&*text);
+        body.write(batch.slot(), channel, Some(pattern), cursor);
     }
-
-    /// Bytes so far.
-    pub(crate) fn len(&self) -> usize {
-        self.encoder.bytes()
-    }
-
-    pub(crate) fn push(&mut self, place: &Place, run: &Run<'_>, event: &Event<'_>) {
-        self.encoder.push(&OutEvent::of(run, event, place.seq, place.ts));
-    }
-
-    /// The `events` message, unless there are none.
-    pub(crate) fn finish(mut self, channel: &str) -> Option<Message> {
-        if self.encoder.is_empty() {
-            return None;
-        }
-        Some(frame(self.codec, self.encoder.events(channel, None)))
-    }
-}
-
-/// One message per codec, rendered when it is first asked for and shared by all who get it.
-#[derive(Default)]
-pub(crate) struct Rendered {
-    messages: [Option<Option<Message>>; Codec::ALL.len()],
-}
-
-impl Rendered {
-    pub(crate) fn get(
-        &mut self,
-        codec: Codec,
-        render: impl FnOnce(Codec) -> Option<Message>,
-    ) -> Option<&Message> {
-        let slot = match codec {
-            Codec::Json => &mut self.messages[0],
-            Codec::Protobuf => &mut self.messages[1],
-        };
-        slot.get_or_insert_with(|| render(codec)).as_ref()
-    }
+    frame(codec, batch.finish())
 }
 
 /// A message without events.
@@ -76,26 +51,6 @@ pub(crate) fn published(codec: Codec, published: &Published) -> Message {
 /// A refusal.
 pub(crate) fn error(codec: Codec, id: Option<&RequestId>, refusal: &Refusal) -> Message {
     write(codec, |out| protocol::error(codec, out, id, refusal))
-}
-
-/// A gap in a subscription.
-pub(crate) fn gap(codec: Codec, channel: &Channel, from: Position, to: Position) -> Message {
-    let target = GapTarget::Channel(channel.clone());
-    message(codec, &ServerMessage::Gap(Gap { target, from, to }))
-}
-
-/// `events` messages of a page, one for each epoch in it.
-pub(crate) fn page(
-    codec: Codec,
-    channel: &Channel,
-    partitions: PartitionCount,
-    events: &[StoredEvent],
-    mut send: impl FnMut(Message),
-) {
-    for events in events.chunk_by(|a, b| a.position.epoch == b.position.epoch) {
-        let Some(mut encoder) = encoder_of(codec, channel, partitions, events) else { continue };
-        send(frame(codec, encoder.events(channel.as_str(), None)));
-    }
 }
 
 /// Which end of a page the next page goes on from.

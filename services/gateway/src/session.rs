@@ -4,7 +4,7 @@
 //! subscription that starts in the past) goes on beside the connection and answers later, by its id.
 
 use crate::connections::{Connections, Registered};
-use crate::feeder;
+use crate::feeder::Refills;
 use crate::gateway::GatewayConfig;
 use crate::hub::{Hub, Subscription};
 use crate::ingest::{Ingest, Submission};
@@ -17,7 +17,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
-use stormwire_core::{Channel, Clock, CloseCode, ErrorCode, Refusal};
+use stormwire_core::{Channel, Clock, CloseCode, ErrorCode, Pattern, Refusal};
 use stormwire_journal::publish::ProducerKey;
 use stormwire_limits::{Connection, Cost, Limits, OwnLimits, Subject, Transport};
 use stormwire_telemetry::{Tasks, metrics as names};
@@ -30,7 +30,10 @@ use stormwire_wire::protocol::{
 use tokio::time::Instant;
 
 mod history;
+mod pattern;
 mod subscribe;
+
+pub(crate) use pattern::{place_in, prefix_of};
 
 /// How long a client may take to authenticate.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -87,6 +90,9 @@ pub(crate) struct Session {
     since: Instant,
     deadline_changed: bool,
     subscriptions: HashMap<Channel, Arc<Subscription>>,
+    /// A pattern has a subscription in each partition.
+    patterns: HashMap<Box<str>, Vec<Arc<Subscription>>>,
+    refills: Arc<Refills>,
     events: EventsBuilder,
     reads: Arc<AtomicUsize>,
 }
@@ -110,6 +116,8 @@ impl Session {
             since: Instant::now(),
             deadline_changed: false,
             subscriptions: HashMap::new(),
+            patterns: HashMap::new(),
+            refills: Arc::default(),
             events: EventsBuilder::default(),
             reads: Arc::new(AtomicUsize::new(0)),
         }
@@ -177,11 +185,7 @@ impl Session {
 
     /// Refills subscriptions that were parked.
     pub(crate) fn refill(&self, parked: Vec<Parked>) {
-        if parked.is_empty() {
-            return;
-        }
-        let (hub, reader) = (Arc::clone(&self.context.hub), Arc::clone(&self.context.reader));
-        self.context.tasks.spawn("feeder", feeder::feed(hub, reader, parked));
+        self.refills.add(parked, &self.context.reader, &self.context.tasks);
     }
 
     /// Signs in with the token of the HTTP request, if it had one.
@@ -413,9 +417,19 @@ impl Session {
             .filter(|channel| !rights.may(Action::Subscribe, channel.as_str()))
             .cloned()
             .collect();
+        let patterns = self.patterns.keys().filter(|text| {
+            Pattern::parse(text)
+                .is_ok_and(|pattern| !rights.may_pattern(Action::Subscribe, &pattern))
+        });
+        let patterns: Vec<Box<str>> = patterns.cloned().collect();
         for channel in withdrawn {
             self.end_subscription(&channel);
             let target = channel.as_str().to_owned().into();
+            self.say(&ServerMessage::Unsubscribed { id: None, target });
+        }
+        for pattern in patterns {
+            self.end_pattern(&pattern);
+            let target = String::from(pattern).into();
             self.say(&ServerMessage::Unsubscribed { id: None, target });
         }
     }
@@ -443,6 +457,10 @@ impl Drop for Session {
         for (channel, subscription) in self.subscriptions.drain() {
             self.context.hub.feed(&channel).leave(&subscription);
             metrics::gauge!(names::SUBSCRIPTIONS).decrement(1.0);
+        }
+        let patterns: Vec<_> = self.patterns.keys().cloned().collect();
+        for pattern in patterns {
+            self.end_pattern(&pattern);
         }
     }
 }

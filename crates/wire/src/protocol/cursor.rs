@@ -33,6 +33,14 @@ impl Cursor {
         }
     }
 
+    /// Puts one partition where it is said to be, be that further or back.
+    pub fn set(&mut self, partition: Partition, position: Position) {
+        match self.0.binary_search_by_key(&partition, |(known, _)| *known) {
+            Ok(at) => self.0[at].1 = position,
+            Err(at) => self.0.insert(at, (partition, position)),
+        }
+    }
+
     /// The position in one partition.
     #[must_use]
     pub fn get(&self, partition: Partition) -> Option<Position> {

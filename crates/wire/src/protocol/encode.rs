@@ -150,7 +150,8 @@ fn message_json(out: &mut BytesMut, message: &ServerMessage<'_>) {
         ServerMessage::Events(m) => {
             let mut encoder = EventsEncoder::new(Codec::Json, Partition(0), m.epoch);
             m.events.iter().for_each(|event| encoder.push(&event.as_out()));
-            out.put_slice(&encoder.events(&m.channel, m.cursor.as_ref()));
+            let cursor = m.cursor.as_ref().map(Cursor::encode);
+            encoder.body().write(out, &m.channel, m.pattern.as_deref(), cursor.as_deref());
         }
         ServerMessage::History(m) => {
             let mut encoder = EventsEncoder::new(Codec::Json, Partition(0), m.epoch);

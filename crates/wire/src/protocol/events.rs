@@ -115,9 +115,9 @@ impl EventsEncoder {
     }
 
     /// The `events` message of these events. The encoder is empty afterwards.
-    pub fn events(&mut self, channel: &str, cursor: Option<&Cursor>) -> Bytes {
+    pub fn events(&mut self, channel: &str) -> Bytes {
         let mut out = BytesMut::new();
-        self.body().write(&mut out, channel, cursor.map(Cursor::encode).as_deref());
+        self.body().write(&mut out, channel, None, None);
         out.freeze()
     }
 
@@ -137,7 +137,7 @@ impl EventsEncoder {
     ) -> Bytes {
         match self.codec {
             Codec::Json => {
-                let mut out = self.json_buffer(channel, None);
+                let mut out = self.json_buffer(channel);
                 let mut object = Object::op(&mut out, "history", id);
                 object.text("channel", channel);
                 object.number("epoch", self.epoch.0);
@@ -178,7 +178,7 @@ impl EventsEncoder {
         next: Option<Position>,
         gaps: &[(Position, Position)],
     ) -> Bytes {
-        let mut out = self.json_buffer(channel, None);
+        let mut out = self.json_buffer(channel);
         let mut object = Object::new(&mut out);
         object.text("channel", channel);
         object.number("epoch", self.epoch.0);
@@ -196,7 +196,7 @@ impl EventsEncoder {
         next: &Cursor,
         gaps: &[(Position, Position)],
     ) -> Bytes {
-        let mut out = self.json_buffer(pattern, None);
+        let mut out = self.json_buffer(pattern);
         let mut object = Object::new(&mut out);
         object.text("pattern", pattern);
         json_body(&mut object, &self.body);
@@ -245,9 +245,8 @@ impl EventsEncoder {
         object.end();
     }
 
-    fn json_buffer(&self, channel: &str, cursor: Option<&str>) -> BytesMut {
-        let texts = channel.len() + cursor.map_or(0, str::len);
-        BytesMut::with_capacity(192 + texts + self.body.len())
+    fn json_buffer(&self, channel: &str) -> BytesMut {
+        BytesMut::with_capacity(192 + channel.len() + self.body.len())
     }
 
     fn push_proto(&mut self, event: &OutEvent<'_>) {
@@ -310,23 +309,39 @@ impl EventsBody {
         self.bytes.len()
     }
 
-    /// Appends the `events` message of `channel`, with a pattern's cursor in its text where one is due.
-    pub fn write(&self, out: &mut BytesMut, channel: &str, cursor: Option<&str>) {
+    /// Appends the `events` message of `channel`; where it is for a pattern, with that pattern and, in
+    /// the last of a WebSocket message, the text of its cursor.
+    pub fn write(
+        &self,
+        out: &mut BytesMut,
+        channel: &str,
+        pattern: Option<&str>,
+        cursor: Option<&str>,
+    ) {
         match self.codec {
             Codec::Json => {
-                out.reserve(192 + channel.len() + cursor.map_or(0, str::len) + self.bytes.len());
+                let texts =
+                    channel.len() + pattern.map_or(0, str::len) + cursor.map_or(0, str::len);
+                out.reserve(192 + texts + self.bytes.len());
                 let mut object = Object::op(out, "events", None);
                 object.text("channel", channel);
                 object.number("epoch", self.epoch.0);
                 json_body(&mut object, &self.bytes);
+                object.optional_text("pattern", pattern);
                 object.optional_text("cursor", cursor);
                 object.end();
             }
             Codec::Protobuf => {
-                let rest = cursor.map_or(0, |text| raw::bytes_len(4, text.len()));
+                let texts = [(4, cursor), (5, pattern)];
+                let len = |(field, text): (u32, Option<&str>)| {
+                    text.map_or(0, |text| raw::bytes_len(field, text.len()))
+                };
+                let rest = texts.into_iter().map(len).sum();
                 proto_op(out, EVENTS, None, channel, self.epoch, &self.bytes, rest);
-                if let Some(cursor) = cursor {
-                    raw::put_bytes(out, 4, cursor.as_bytes());
+                for (field, text) in texts {
+                    if let Some(text) = text {
+                        raw::put_bytes(out, field, text.as_bytes());
+                    }
                 }
             }
         }

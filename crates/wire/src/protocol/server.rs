@@ -159,7 +159,10 @@ pub struct EventsMessage<'a> {
     pub epoch: Epoch,
     /// At least one.
     pub events: Vec<DeliveredEvent<'a>>,
-    /// Where a pattern's subscription stands afterwards.
+    /// The pattern that these events are given for, where it is not the channel itself.
+    pub pattern: Option<Cow<'a, str>>,
+    /// Where a pattern's subscription stands after this and all before it in the same WebSocket message;
+    /// with the last of them.
     pub cursor: Option<Cursor>,
 }
 

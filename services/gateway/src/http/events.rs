@@ -1,8 +1,11 @@
-//! `GET /v1/channels/{channel}/events`: a page, a long poll, or a stream of Server-Sent Events.
+//! `GET /v1/channels/{channel}/events`: a page, a long poll, or a stream of Server-Sent Events; of a
+//! channel, or of all channels that a pattern matches.
 
-use super::query::{InPath, Parameters, parse_position};
-use super::watch::Watch;
-use super::{HttpState, stream};
+use super::query::{Parameters, TargetInPath, parse_position};
+use super::source::Source;
+use super::watch::{self, Watch};
+use super::{HttpState, stream, wide};
+use crate::hub::Selection;
 use crate::reader::{self, Reader};
 use crate::render;
 use axum::extract::State;
@@ -10,7 +13,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 use std::time::Duration;
-use stormwire_core::{Channel, Partition, Position, Refusal};
+use stormwire_core::{Channel, Partition, Pattern, Position, Refusal};
 use stormwire_tokens::Action;
 use stormwire_web::{Problem, StreamCaller, header_text, json};
 use stormwire_wire::protocol::{Codec, EventsEncoder};
@@ -34,19 +37,22 @@ enum From {
 /// one. With `wait` and `after` an empty page is held back until there is an event (long poll). With
 /// `Accept: text/event-stream` a stream that goes on: events after `after` or `Last-Event-ID`, or from
 /// now on; its `id` is the position.
+///
+/// In the channel's place a pattern (`orders:*`) reads all channels that it matches: a page after a
+/// cursor, a long poll, or a stream. Its positions are cursors, and each event names its channel.
 #[utoipa::path(
     get, path = "/v1/channels/{channel}/events", tag = "read",
     params(
-        ("channel" = String, Path, description = "namespace:name"),
-        ("after" = Option<String>, Query, description = "epoch:offset"),
+        ("channel" = String, Path, description = "namespace:name, or a pattern such as namespace:*"),
+        ("after" = Option<String>, Query, description = "epoch:offset; the cursor of a pattern"),
         ("before" = Option<String>, Query, description = "epoch:offset"),
         ("limit" = Option<u32>, Query, description = "1 to 1000, 100 by default"),
         ("wait" = Option<u32>, Query, description = "seconds up to 30"),
         ("access_token" = Option<String>, Query, description = "for clients that cannot set headers"),
-        ("Last-Event-ID" = Option<String>, Header, description = "epoch:offset"),
+        ("Last-Event-ID" = Option<String>, Header, description = "epoch:offset; the cursor of a pattern"),
     ),
     responses(
-        (status = 200, content((super::openapi::Page = "application/json"), (String = "text/event-stream"))),
+        (status = 200, content((super::openapi::Pages = "application/json"), (String = "text/event-stream"))),
         (status = "default", response = super::openapi::Problem)
     ),
     security(("bearer" = []))
@@ -54,18 +60,28 @@ enum From {
 pub(super) async fn page(
     State(state): State<HttpState>,
     caller: StreamCaller,
-    InPath(channel): InPath,
+    TargetInPath(target): TargetInPath,
     parameters: Parameters,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let accept = header_text(&headers, &header::ACCEPT).unwrap_or_default();
-    let after = match header_text(&headers, &LAST_EVENT_ID).filter(|text| !text.is_empty()) {
+    let is_stream =
+        header_text(&headers, &header::ACCEPT).unwrap_or_default().contains("text/event-stream");
+    let last_seen = header_text(&headers, &LAST_EVENT_ID).filter(|text| !text.is_empty());
+    let channel = match target {
+        Pattern::Exact(channel) => channel,
+        Pattern::Prefix(_) => {
+            let request = wide::Request { is_stream, last_seen, parameters: &parameters };
+            return Ok(wide::events(&state, &caller, &target, &request).await?);
+        }
+    };
+    let after = match last_seen {
         Some(text) => Some(parse_position("Last-Event-ID", text)?),
         None => parameters.position("after")?,
     };
-    if accept.contains("text/event-stream") {
+    if is_stream {
         caller.require(Action::Subscribe, channel.as_str())?;
-        return Ok(stream::events(&state, &caller, channel, after).await?);
+        let source = Source::channel(&state, &channel, after).await?;
+        return Ok(stream::events(&state, &caller, source));
     }
     caller.require(Action::History, channel.as_str())?;
     let from = match (after, parameters.position("before")?) {
@@ -93,7 +109,10 @@ async fn read(
     limit: usize,
 ) -> Result<reader::Page, Refusal> {
     match from {
-        From::After(after) => reader.after(channel, after, limit, PAGE_BYTES).await,
+        From::After(after) => {
+            let selection = Selection::Channel(channel.clone());
+            reader.after(&selection, after, limit, PAGE_BYTES).await
+        }
         From::Before(before) => reader.before(channel, Some(before), limit, PAGE_BYTES).await,
         From::Last => reader.before(channel, None, limit, PAGE_BYTES).await,
     }
@@ -108,16 +127,18 @@ async fn poll(
     wait: Duration,
 ) -> Result<reader::Page, Refusal> {
     let deadline = Instant::now() + wait;
+    let selection = Selection::Channel(channel.clone());
     let mut watch = Watch::new(state.hub.feed(channel));
     let mut at = after;
     loop {
         watch.mark();
-        let page = state.reader.after(channel, at, limit, PAGE_BYTES).await?;
+        let page = state.reader.after(&selection, at, limit, PAGE_BYTES).await?;
         if !page.events.is_empty() || !page.gaps.is_empty() {
             return Ok(page);
         }
-        at = page.next.unwrap_or(at).max(at);
-        if !page.more && !watch.moved(deadline, &state.draining).await {
+        at = page.next.unwrap_or(at);
+        let waiting = std::iter::once(&mut watch);
+        if !page.more && !watch::any_moved(waiting, deadline, &state.draining).await {
             return Ok(page);
         }
     }

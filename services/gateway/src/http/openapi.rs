@@ -54,6 +54,42 @@ pub(crate) struct Page {
     gaps: Option<Vec<Gap>>,
 }
 
+/// Events of all channels that a pattern matches: of each channel in order.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what wire writes")]
+pub(crate) struct PatternPage {
+    pattern: String,
+    events: Vec<PlacedEvent>,
+    /// Whether there is more already.
+    more: bool,
+    /// The cursor where the next page begins: `after`.
+    next: String,
+    /// Stretches of the log that are missing and always will be.
+    gaps: Option<Vec<Gap>>,
+}
+
+/// An event that names its channel.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what wire writes")]
+pub(crate) struct PlacedEvent {
+    channel: String,
+    /// The journal's incarnation.
+    epoch: u32,
+    #[serde(flatten)]
+    event: Event,
+}
+
+/// A page of a channel or of a pattern.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "describes what wire writes")]
+pub(crate) enum Pages {
+    /// Of a channel.
+    Channel(Page),
+    /// Of a pattern.
+    Pattern(PatternPage),
+}
+
 /// A stretch that is missing.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what wire writes")]

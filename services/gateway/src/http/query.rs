@@ -4,9 +4,9 @@ use axum::extract::{FromRequestParts, Path, Query};
 use http::request::Parts;
 use std::collections::HashMap;
 use std::time::Duration;
-use stormwire_core::{Channel, Position, Refusal};
+use stormwire_core::{Channel, Pattern, Position, Refusal};
 use stormwire_web::Problem;
-use stormwire_wire::protocol::{HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX, channel};
+use stormwire_wire::protocol::{Cursor, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX, channel};
 
 /// Most seconds that a long poll waits.
 pub(super) const WAIT_SECONDS_MAX: u64 = 30;
@@ -41,6 +41,11 @@ impl Parameters {
         self.text(name).map(|text| parse_position(name, text)).transpose()
     }
 
+    /// The cursor of a pattern.
+    pub(super) fn cursor(&self, name: &str) -> Result<Option<Cursor>, Refusal> {
+        self.text(name).map(|text| parse_cursor(name, text)).transpose()
+    }
+
     /// `limit`: how many events or channels a page holds at most.
     pub(super) fn limit(&self) -> Result<usize, Refusal> {
         let limit = self.number("limit", 1, u64::from(HISTORY_LIMIT_MAX))?;
@@ -56,6 +61,26 @@ impl Parameters {
 
 pub(super) fn parse_position(name: &str, text: &str) -> Result<Position, Refusal> {
     text.parse().map_err(|error| Refusal::invalid_field(name, error))
+}
+
+pub(super) fn parse_cursor(name: &str, text: &str) -> Result<Cursor, Refusal> {
+    let problem = "the cursor of a page, an event or a subscription of this pattern is due";
+    Cursor::decode(text).ok_or_else(|| Refusal::invalid_field(name, problem))
+}
+
+/// The channel of the path, or the pattern in its place.
+pub(super) struct TargetInPath(pub(super) Pattern);
+
+impl<S: Send + Sync> FromRequestParts<S> for TargetInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        let Path(text) =
+            path.map_err(|error| Refusal::invalid_field("channel", error.body_text()))?;
+        let target = Pattern::parse(&text);
+        Ok(Self(target.map_err(|error| Refusal::invalid_field("channel", error))?))
+    }
 }
 
 /// The channel of the path.

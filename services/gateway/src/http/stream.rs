@@ -5,9 +5,8 @@
 
 use super::HttpState;
 use super::events::PAGE_BYTES;
-use super::watch::Watch;
-use crate::reader::Page;
-use crate::render;
+use super::source::{Batch, Source};
+use crate::reader::Told;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -15,7 +14,7 @@ use futures::stream;
 use http::header;
 use std::convert::Infallible;
 use std::time::Duration;
-use stormwire_core::{Channel, Position, Refusal};
+use stormwire_core::Refusal;
 use stormwire_web::Caller;
 use stormwire_wire::problem::problem;
 use stormwire_wire::protocol::{Codec, EventsEncoder};
@@ -30,35 +29,17 @@ const RECONNECT_MS: u32 = 2000;
 
 struct Reading {
     state: HttpState,
-    channel: Channel,
-    at: Position,
-    watch: Watch,
+    source: Source,
     /// When the token ends.
     until: Instant,
     begun: bool,
 }
 
-/// The stream of `channel`'s events after `after`, or from now on.
-pub(super) async fn events(
-    state: &HttpState,
-    caller: &Caller,
-    channel: Channel,
-    after: Option<Position>,
-) -> Result<Response, Refusal> {
-    let at = match after {
-        Some(after) => after,
-        None => state.reader.tip(&channel).await?,
-    };
+/// The stream of what `source` gives from where it stands.
+pub(super) fn events(state: &HttpState, caller: &Caller, source: Source) -> Response {
     let left = caller.claims.expires.since(state.clock.now());
-    let watch = Watch::new(state.hub.feed(&channel));
-    let reading = Reading {
-        state: state.clone(),
-        channel,
-        at,
-        watch,
-        until: Instant::now() + left,
-        begun: false,
-    };
+    let until = Instant::now() + left;
+    let reading = Reading { state: state.clone(), source, until, begun: false };
     let chunks = stream::unfold(Some(reading), |reading| async {
         let mut reading = reading?;
         let (chunk, goes_on) = reading.next().await;
@@ -66,7 +47,7 @@ pub(super) async fn events(
     });
     let headers =
         [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, Body::from_stream(chunks)).into_response())
+    (headers, Body::from_stream(chunks)).into_response()
 }
 
 impl Reading {
@@ -74,28 +55,25 @@ impl Reading {
     async fn next(&mut self) -> (Bytes, bool) {
         if !self.begun {
             self.begun = true;
-            return (Bytes::from(format!("retry: {RECONNECT_MS}\n: {}\n\n", self.at)), true);
+            let place = self.source.place();
+            return (Bytes::from(format!("retry: {RECONNECT_MS}\n: {place}\n\n")), true);
         }
         let quiet = Instant::now() + SILENCE_MAX;
         loop {
             if self.state.draining.is_cancelled() || Instant::now() >= self.until {
                 return (Bytes::from_static(b": the stream ends here; connect again\n\n"), false);
             }
-            self.watch.mark();
-            let page =
-                self.state.reader.after(&self.channel, self.at, PAGE_EVENTS, PAGE_BYTES).await;
-            let page = match page {
-                Ok(page) => page,
+            self.source.mark();
+            let batch = match self.source.read(&self.state.reader, PAGE_EVENTS, PAGE_BYTES).await {
+                Ok(batch) => batch,
                 Err(refusal) => return (failed(&refusal), false),
             };
-            let more = page.more;
-            let chunk = self.render(page);
-            if !chunk.is_empty() {
-                return (chunk, true);
+            if !batch.told.is_empty() {
+                return (self.render(&batch), true);
             }
             let until = quiet.min(self.until);
-            if !more
-                && !self.watch.moved(until, &self.state.draining).await
+            if !batch.more
+                && !self.source.moved(until, &self.state).await
                 && Instant::now() >= quiet
             {
                 return (Bytes::from_static(b":\n\n"), true);
@@ -103,20 +81,23 @@ impl Reading {
         }
     }
 
-    fn render(&mut self, page: Page) -> Bytes {
-        let partition = self.channel.partition(self.state.partitions);
+    fn render(&self, batch: &Batch) -> Bytes {
         let mut out = BytesMut::new();
-        for (from, to) in &page.gaps {
-            let data = format!("{{\"from\":\"{from}\",\"to\":\"{to}\"}}");
-            field(&mut out, Some(*to), Some("gap"), data.as_bytes());
+        for (told, place) in &batch.told {
+            match told {
+                Told::Gap(from, to) => {
+                    let data = format!("{{\"from\":\"{from}\",\"to\":\"{to}\"}}");
+                    field(&mut out, Some(place), Some("gap"), data.as_bytes());
+                }
+                Told::Event(event) => {
+                    let partition = event.channel.partition(self.state.partitions);
+                    let epoch = event.position.epoch;
+                    let mut encoder = EventsEncoder::new(Codec::Json, partition, epoch);
+                    self.source.push(&mut encoder, event);
+                    field(&mut out, Some(place), None, &encoder.fragments());
+                }
+            }
         }
-        for event in &page.events {
-            let mut encoder = EventsEncoder::new(Codec::Json, partition, event.position.epoch);
-            encoder.push(&render::out_event(event));
-            field(&mut out, Some(event.position), None, &encoder.fragments());
-        }
-        let last = page.events.last().map(|event| event.position);
-        self.at = self.at.max(page.next.or(last).unwrap_or(self.at));
         out.freeze()
     }
 }
@@ -129,7 +110,7 @@ fn failed(refusal: &Refusal) -> Bytes {
 
 /// One event of the stream. A line break within the data, which JSON may have between its tokens, begins
 /// another `data:` line; the client puts them together again.
-fn field(out: &mut BytesMut, id: Option<Position>, name: Option<&str>, data: &[u8]) {
+fn field(out: &mut BytesMut, id: Option<&str>, name: Option<&str>, data: &[u8]) {
     if let Some(id) = id {
         out.put_slice(format!("id: {id}\n").as_bytes());
     }

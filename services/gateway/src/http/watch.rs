@@ -1,6 +1,7 @@
-//! Waiting for a channel's partition to move on, while its tail runs for the one who waits.
+//! Waiting for a partition to move on, while its tail runs for the one who waits.
 
 use crate::hub::{Feed, Standing, Wanted};
+use futures::future::select_all;
 use std::sync::Arc;
 use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
@@ -21,13 +22,18 @@ impl Watch {
     pub(super) fn mark(&mut self) {
         self.reached.mark_unchanged();
     }
+}
 
-    /// Waits until the tail has moved; `false` at the deadline or when the gateway goes away.
-    pub(super) async fn moved(&mut self, deadline: Instant, draining: &CancellationToken) -> bool {
-        tokio::select! {
-            changed = self.reached.changed() => changed.is_ok(),
-            () = tokio::time::sleep_until(deadline) => false,
-            () = draining.cancelled() => false,
-        }
+/// Waits until one of the tails has moved; `false` at the deadline or when the gateway goes away.
+pub(super) async fn any_moved(
+    watches: impl Iterator<Item = &mut Watch>,
+    deadline: Instant,
+    draining: &CancellationToken,
+) -> bool {
+    let changes = watches.map(|watch| Box::pin(watch.reached.changed()));
+    tokio::select! {
+        (changed, ..) = select_all(changes) => changed.is_ok(),
+        () = tokio::time::sleep_until(deadline) => false,
+        () = draining.cancelled() => false,
     }
 }

@@ -47,6 +47,11 @@ fn received(outbox: &Outbox) -> (Vec<u64>, Vec<Parked>) {
     (offsets, parked)
 }
 
+fn subscribe(hub: &Hub, channel: &Channel, outbox: &Arc<Outbox>) -> Arc<Subscription> {
+    let part = (Selection::Channel(channel.clone()), None);
+    hub.subscription(part, Mode::All, Codec::Json, Arc::clone(outbox))
+}
+
 fn hub(recent_bytes: usize) -> (Hub, Channel) {
     let hub = Hub::new(PartitionCount::new(1).unwrap(), recent_bytes);
     (hub, Channel::parse("t:a").unwrap())
@@ -58,7 +63,7 @@ fn a_live_subscription_gets_its_channels_events_and_no_others() {
     let outbox = Outbox::new(1 << 20);
     let feed = hub.feed(&channel);
     feed.start(Standing { epoch: Epoch::FIRST, last: 4 });
-    let subscription = hub.subscription(channel.clone(), Codec::Json, Arc::clone(&outbox));
+    let subscription = subscribe(&hub, &channel, &outbox);
     assert!(matches!(feed.join(&subscription, start_of(4), 1000), Joined::Live));
     deliver(feed, 5, &["t:b", "t:a", "t:c"]);
     deliver(feed, 6, &["t:b"]);
@@ -74,7 +79,7 @@ fn a_subscription_that_was_ended_never_becomes_live() {
     let outbox = Outbox::new(1 << 20);
     let feed = hub.feed(&channel);
     feed.start(Standing { epoch: Epoch::FIRST, last: 0 });
-    let subscription = hub.subscription(channel.clone(), Codec::Json, Arc::clone(&outbox));
+    let subscription = subscribe(&hub, &channel, &outbox);
     feed.leave(&subscription);
     feed.join(&subscription, start_of(0), 1000);
     deliver(feed, 1, &["t:a"]);
@@ -90,7 +95,7 @@ fn a_short_absence_is_filled_from_memory_and_a_long_one_is_not() {
     for seq in 10..20 {
         deliver(feed, seq, &["t:a"]);
     }
-    let subscription = hub.subscription(channel.clone(), Codec::Json, Arc::clone(&outbox));
+    let subscription = subscribe(&hub, &channel, &outbox);
     assert!(matches!(feed.join(&subscription, start_of(3), 1000), Joined::Behind));
     assert!(matches!(feed.join(&subscription, start_of(14), 1 << 20), Joined::Live));
     let expected: Vec<u64> = (15..20).map(|seq| Offset::new(seq, 0).0).collect();
@@ -104,7 +109,7 @@ fn a_full_queue_parks_the_subscription_at_the_last_position_it_was_told() {
     let outbox = Outbox::new(400);
     let feed = hub.feed(&channel);
     feed.start(Standing { epoch: Epoch::FIRST, last: 0 });
-    let subscription = hub.subscription(channel.clone(), Codec::Json, Arc::clone(&outbox));
+    let subscription = subscribe(&hub, &channel, &outbox);
     feed.join(&subscription, start_of(0), 1000);
     for seq in 1..=10 {
         deliver(feed, seq, &["t:a"]);
@@ -125,7 +130,7 @@ fn a_tail_that_cannot_follow_parks_everybody_where_it_stood() {
     let outbox = Outbox::new(1 << 20);
     let feed = hub.feed(&channel);
     feed.start(Standing { epoch: Epoch::FIRST, last: 3 });
-    let subscription = hub.subscription(channel.clone(), Codec::Json, Arc::clone(&outbox));
+    let subscription = subscribe(&hub, &channel, &outbox);
     feed.join(&subscription, start_of(3), 1000);
     deliver(feed, 4, &["t:a"]);
     feed.skip_to(Standing { epoch: Epoch::FIRST, last: 90 });
@@ -161,7 +166,7 @@ proptest! {
         let outbox = Outbox::new(queue);
         let feed = hub.feed(&channel);
         feed.start(Standing { epoch: Epoch::FIRST, last: 0 });
-        let subscription = hub.subscription(channel.clone(), Codec::Json, Arc::clone(&outbox));
+        let subscription = subscribe(&hub, &channel, &outbox);
         let (mut seq, mut got, mut published) = (0u64, Vec::new(), Vec::new());
         let mut at = Some(start_of(0));
         for (step, wanted) in steps.into_iter().chain((0..400).map(|_| (3, false))) {

@@ -1,11 +1,13 @@
 //! `history`: one page, read beside the connection and answered by its id.
 
 use super::Session;
+use crate::hub::Selection;
+use crate::reader::{self, Reader};
 use crate::render::{self, Direction};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use stormwire_core::{ErrorCode, Refusal};
+use stormwire_core::{ErrorCode, Position, Refusal};
 use stormwire_tokens::Action;
 use stormwire_wire::protocol::{History, Page, RequestId};
 
@@ -37,10 +39,11 @@ impl Session {
         };
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
         self.context.tasks.spawn("history", async move {
+            let selection = Selection::Channel(channel.clone());
             let read = match query.page {
                 Page::Last => reader.before(&channel, None, limit, PAGE_BYTES).await,
                 Page::Before(at) => reader.before(&channel, Some(at), limit, PAGE_BYTES).await,
-                Page::After(at) => reader.after(&channel, at, limit, PAGE_BYTES).await,
+                Page::After(at) => page_after(&reader, &selection, at, limit).await,
             };
             let message = match read {
                 Ok(page) => {
@@ -52,5 +55,26 @@ impl Session {
             reads.fetch_sub(1, Ordering::AcqRel);
         });
         Ok(())
+    }
+}
+
+/// The page behind `at`. Stretches without an event of the channel are read over: an empty page that
+/// has more behind it would leave the client without a place to go on from.
+async fn page_after(
+    reader: &Reader,
+    selection: &Selection,
+    mut at: Position,
+    limit: usize,
+) -> Result<reader::Page, Refusal> {
+    loop {
+        let page = reader.after(selection, at, limit, PAGE_BYTES).await?;
+        match page.next {
+            Some(next)
+                if page.events.is_empty() && page.gaps.is_empty() && page.more && next > at =>
+            {
+                at = next;
+            }
+            _ => return Ok(page),
+        }
     }
 }

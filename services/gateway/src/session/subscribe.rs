@@ -1,11 +1,12 @@
-//! `subscribe` and `unsubscribe`.
+//! `subscribe` and `unsubscribe`: channels by name, each with an answer of its own.
 
 use super::Session;
-use crate::hub::Joined;
+use crate::hub::{Joined, Selection, Subscription};
 use crate::outbox::Parked;
-use crate::render;
+use crate::reader::Reader;
+use crate::render::Gathered;
 use std::sync::Arc;
-use stormwire_core::{Channel, Epoch, ErrorCode, Offset, Position, Refusal};
+use stormwire_core::{Channel, Epoch, ErrorCode, Offset, Partition, Position, Refusal};
 use stormwire_telemetry::metrics as names;
 use stormwire_tokens::Action;
 use stormwire_wire::protocol::{
@@ -23,26 +24,19 @@ impl Session {
         id: Option<RequestId>,
         subscribe: Subscribe,
     ) -> Result<(), Refusal> {
-        let offered = |what: &str, problem: &str| Err(Refusal::invalid_field(what, problem));
+        if subscribe.presence {
+            let problem = "not offered by this server; leave it out";
+            return Err(Refusal::invalid_field("presence", problem));
+        }
+        let (since, mode) = (subscribe.since.as_ref(), subscribe.mode);
         let channels = match subscribe.target {
             Target::Channels(channels) => channels,
-            Target::Pattern(_) => {
-                return offered("pattern", "not offered by this server; name the channels");
+            Target::Pattern(pattern) => {
+                return self.subscribe_pattern(id, &pattern, since, mode).await;
             }
         };
-        if subscribe.mode == Mode::Latest {
-            return offered(
-                "mode",
-                "\"latest\" is not offered by this server; leave it out for \"all\"",
-            );
-        }
-        if subscribe.presence {
-            return offered("presence", "not offered by this server; leave it out");
-        }
         for channel in channels {
-            if let Err(refusal) =
-                self.subscribe_one(id.clone(), channel, subscribe.since.as_ref()).await
-            {
+            if let Err(refusal) = self.subscribe_one(id.clone(), channel, since, mode).await {
                 self.refuse(id.clone(), &refusal);
             }
         }
@@ -54,12 +48,13 @@ impl Session {
         id: Option<RequestId>,
         channel: Channel,
         since: Option<&Since>,
+        mode: Mode,
     ) -> Result<(), Refusal> {
         self.check_subscription(&channel)?;
         // The tail starts now, before the position is chosen: nothing is missed in between.
-        let hub = &self.context.hub;
-        let outbox = Arc::clone(&self.outbox);
-        let subscription = hub.subscription(channel.clone(), self.accepted.codec, outbox);
+        let (outbox, codec) = (Arc::clone(&self.outbox), self.accepted.codec);
+        let selection = Selection::Channel(channel.clone());
+        let subscription = self.context.hub.subscription((selection, None), mode, codec, outbox);
         let start = self.start(&channel, since).await?;
         self.say(&ServerMessage::Subscribed(Subscribed::Channel {
             id,
@@ -67,23 +62,28 @@ impl Session {
             position: start.position,
             recovered: start.gap_from.is_none(),
         }));
-        if let Some(from) = start.gap_from {
-            metrics::counter!(names::GAPS_TOLD).increment(1);
-            self.outbox.answer(render::gap(self.accepted.codec, &channel, from, start.position));
-        }
-        let feed = hub.feed(&channel);
-        let position = match feed.join(&subscription, start.position, FIRST_PAGE_BYTES) {
-            Joined::Live => None,
-            Joined::Advanced(position) => Some(position),
-            Joined::Behind | Joined::Above | Joined::NotReady => Some(start.position),
-        };
-        if let Some(position) = position {
-            let subscription = Arc::clone(&subscription);
-            self.refill(vec![Parked { subscription, position }]);
-        }
+        let behind: Vec<_> = self.begin(&subscription, &start).into_iter().collect();
+        self.refill(behind);
         metrics::gauge!(names::SUBSCRIPTIONS).increment(1.0);
         self.subscriptions.insert(channel, subscription);
         Ok(())
+    }
+
+    /// Tells the gap that is known at once, and gives what memory holds; what is left is given back.
+    pub(super) fn begin(&self, subscription: &Arc<Subscription>, start: &Start) -> Option<Parked> {
+        if let Some(from) = start.gap_from {
+            metrics::counter!(names::GAPS_TOLD).increment(1);
+            let mut gathered = Gathered::new(subscription.codec);
+            gathered.gap(from, start.position);
+            subscription.answer(gathered, start.position);
+        }
+        let feed = subscription.feed();
+        let position = match feed.join(subscription, start.position, FIRST_PAGE_BYTES) {
+            Joined::Live => return None,
+            Joined::Advanced(position) => position,
+            Joined::Behind | Joined::Above | Joined::NotReady => start.position,
+        };
+        Some(Parked { subscription: Arc::clone(subscription), position })
     }
 
     fn check_subscription(&self, channel: &Channel) -> Result<(), Refusal> {
@@ -96,34 +96,31 @@ impl Session {
             let message = format!("this connection is subscribed to {channel} already");
             return Err(Refusal::new(ErrorCode::Conflict, message));
         }
+        self.check_room(channel.as_str())
+    }
+
+    /// Whether one more subscription, to `what`, may be held.
+    pub(super) fn check_room(&self, what: &str) -> Result<(), Refusal> {
         let max = self.context.config.subscriptions_max;
-        if self.subscriptions.len() >= max {
-            let message = format!(
-                "{max} subscriptions are the most of one connection; {channel} is one more"
-            );
-            return Err(Refusal::new(ErrorCode::TooManySubscriptions, message));
+        if self.subscriptions.len() + self.patterns.len() < max {
+            return Ok(());
         }
-        Ok(())
+        let message =
+            format!("{max} subscriptions are the most of one connection; {what} is one more");
+        Err(Refusal::new(ErrorCode::TooManySubscriptions, message))
     }
 
     async fn start(&self, channel: &Channel, since: Option<&Since>) -> Result<Start, Refusal> {
         let reader = &self.context.reader;
-        let seen = reader.tip(channel).await?;
+        let selection = Selection::Channel(channel.clone());
+        let partition = self.context.hub.feed(channel).partition;
+        let seen = reader.tip_of(partition).await?;
         let position = match since {
             None => seen,
-            Some(Since::Position(position)) if position.epoch == Epoch(0) => {
-                Position { epoch: Epoch::FIRST, offset: Offset(0) }
-            }
-            Some(Since::Position(position)) if *position <= seen => *position,
-            // Ahead of this gateway, or of everybody: the journal knows.
             Some(Since::Position(position)) => {
-                let tip = reader.leader_tip(channel).await?;
-                if *position > tip {
-                    return Ok(Start { position: tip, gap_from: Some(*position) });
-                }
-                *position
+                return Start::at(reader, partition, *position, seen).await;
             }
-            Some(Since::Time(time)) => reader.position_at(channel, *time, seen).await?,
+            Some(Since::Time(time)) => reader.position_at(&selection, *time, seen).await?,
             Some(Since::Last(count)) if *count <= LAST_MAX => {
                 let count = usize::try_from(*count).unwrap_or(usize::MAX);
                 reader.position_of_last(channel, count, seen).await?
@@ -152,8 +149,14 @@ impl Session {
         let channels = match target {
             Target::Channels(channels) => channels,
             Target::Pattern(pattern) => {
-                let message = format!("this connection is not subscribed to the pattern {pattern}");
-                return Err(Refusal::new(ErrorCode::NotFound, message));
+                let target = pattern.to_string();
+                if !self.end_pattern(&target) {
+                    let message =
+                        format!("this connection is not subscribed to the pattern {pattern}");
+                    return Err(Refusal::new(ErrorCode::NotFound, message));
+                }
+                self.say(&ServerMessage::Unsubscribed { id, target: target.into() });
+                return Ok(());
             }
         };
         for channel in channels {
@@ -170,8 +173,31 @@ impl Session {
 }
 
 /// Where a subscription begins.
-struct Start {
-    position: Position,
+pub(super) struct Start {
+    pub(super) position: Position,
     /// It asked for this position, which is above everything that there is.
-    gap_from: Option<Position>,
+    pub(super) gap_from: Option<Position>,
+}
+
+impl Start {
+    /// At `position`, unless that is above everything. `seen` is how far this gateway knows the log.
+    pub(super) async fn at(
+        reader: &Reader,
+        partition: Partition,
+        position: Position,
+        seen: Position,
+    ) -> Result<Self, Refusal> {
+        if position.epoch == Epoch(0) {
+            let first = Position { epoch: Epoch::FIRST, offset: Offset(0) };
+            return Ok(Self { position: first, gap_from: None });
+        }
+        if position > seen {
+            // Ahead of this gateway, or of everybody: the journal knows.
+            let tip = reader.leader_tip(partition).await?;
+            if position > tip {
+                return Ok(Self { position: tip, gap_from: Some(position) });
+            }
+        }
+        Ok(Self { position, gap_from: None })
+    }
 }

@@ -64,7 +64,10 @@ async fn a_bad_name_or_parameter_is_refused() {
     let long = format!("/v1/channels/t:{}/events", "x".repeat(191));
     for (path, part) in [
         ("/v1/channels/ta/events", "has no colon"),
-        ("/v1/channels/t:*/events", "wildcard"),
+        ("/v1/channels/t:*x/events", "'*'"),
+        ("/v1/channels/*/events", "every namespace"),
+        ("/v1/channels/t:*/events?after=1:1", "cursor"),
+        ("/v1/channels/t:*/events?before=1:1", "belongs to a channel"),
         ("/v1/channels/t:a%0Ab/events", "'\\n'"),
         ("/v1/channels/t:%00/events", "'\\0'"),
         (long.as_str(), "1 to 190 bytes"),

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod patterns;
 mod server;
+mod slow;
 
 use serde_json::{Value, json};
 use server::Server;

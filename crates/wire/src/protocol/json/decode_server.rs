@@ -230,6 +230,7 @@ fn message<'a>(
             channel: fields.text("channel", fields.channel)?,
             epoch: fields.epoch()?,
             events,
+            pattern: given(fields.pattern).map(|raw| read::text("pattern", raw)).transpose()?,
             cursor: fields.cursor()?,
         }),
         "error" => ServerMessage::Error(error(fields, id)?),

@@ -299,6 +299,8 @@ pub struct Events {
     pub events: Vec<Event>,
     #[prost(string, optional, tag = "4")]
     pub cursor: Option<String>,
+    #[prost(string, optional, tag = "5")]
+    pub pattern: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]

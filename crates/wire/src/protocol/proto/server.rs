@@ -120,6 +120,7 @@ fn events(m: &EventsMessage<'_>) -> pb::Events {
         epoch: m.epoch.0,
         events: m.events.iter().map(event).collect(),
         cursor: m.cursor.as_ref().map(Cursor::encode),
+        pattern: m.pattern.as_deref().map(str::to_owned),
     }
 }
 
@@ -203,6 +204,7 @@ fn read(id: Option<RequestId>, op: pb::ServerMessageOp) -> Read<ServerMessage<'s
             epoch: Epoch(m.epoch),
             events: m.events.into_iter().map(read_event).collect::<Read<_>>()?,
             cursor: m.cursor.map(|text| read_cursor(&text)).transpose()?,
+            pattern: m.pattern.map(Cow::Owned),
         }),
         Op::Gap(m) => ServerMessage::Gap(read_gap(m)?),
         Op::History(m) => ServerMessage::History(HistoryPage {

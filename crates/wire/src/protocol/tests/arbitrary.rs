@@ -257,11 +257,11 @@ fn gap_target() -> impl Strategy<Value = GapTarget> {
 pub(crate) fn server_message() -> impl Strategy<Value = ServerMessage<'static>> {
     let channel = || channel().prop_map(|channel| Cow::Owned(channel.to_string()));
     let epoch = || (1..u32::MAX).prop_map(Epoch);
-    let events = (channel(), epoch(), vec(delivered(), 0..4), option::of(cursor())).prop_map(
-        |(channel, epoch, events, cursor)| {
-            ServerMessage::Events(EventsMessage { channel, epoch, events, cursor })
-        },
-    );
+    let pattern = option::of(Just(Cow::Borrowed("orders:*")));
+    let events = (channel(), epoch(), vec(delivered(), 0..4), pattern, option::of(cursor()));
+    let events = events.prop_map(|(channel, epoch, events, pattern, cursor)| {
+        ServerMessage::Events(EventsMessage { channel, epoch, events, pattern, cursor })
+    });
     let gaps = vec((position(), position()), 0..3);
     let page = (id(), channel(), epoch(), vec(delivered(), 0..4), any::<bool>(), gaps);
     let history = page.prop_map(|(id, channel, epoch, events, more, gaps)| {

@@ -147,7 +147,10 @@ proptest! {
             ServerMessage::Events(m) => (&one, Codec::ALL.map(|codec| {
                 let mut encoder = EventsEncoder::new(codec, Partition(5), m.epoch);
                 m.events.iter().for_each(|event| encoder.push(&event.as_out()));
-                (codec, encoder.events(&m.channel, m.cursor.as_ref()))
+                let cursor = m.cursor.as_ref().map(Cursor::encode);
+                let mut out = BytesMut::new();
+                encoder.body().write(&mut out, &m.channel, m.pattern.as_deref(), cursor.as_deref());
+                (codec, out.freeze())
             }).into()),
             ServerMessage::History(m) => (&one, Codec::ALL.map(|codec| {
                 let mut encoder = EventsEncoder::new(codec, Partition(5), m.epoch);

@@ -1,0 +1,199 @@
+//! Reads of the journal, one for all who wait for the same frames.
+//!
+//! A partition is read by one at a time. Who waited meanwhile takes the frames that were read if they
+//! are those that it needs, so that a thousand readers of quiet channels cost two reads, not a thousand.
+
+use super::journal_refusal;
+use crate::hub::{RecentFrame, after_frame, next_frame};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use stormwire_core::{Epoch, FrameSeq, Partition, PartitionCount, Position, Refusal};
+use stormwire_journal::{Journal, StoredFrame, Tip};
+use stormwire_wire::frame::{Frame, FrameError};
+use tokio::time::Instant;
+
+/// Frames and bytes read from the journal at once.
+const SCAN_FRAMES: usize = 256;
+pub(super) const SCAN_BYTES: usize = 4 * 1024 * 1024;
+/// Reads that are remembered: this times [`SCAN_BYTES`] is all that they may hold.
+const KEPT: usize = 4;
+
+/// A place in the log.
+#[derive(Debug)]
+pub(super) enum Scanned {
+    /// What stands there.
+    Frame(RecentFrame),
+    /// Nothing that anybody can read, by the word of the one who may write the log.
+    Missing(FrameSeq),
+}
+
+impl Scanned {
+    const fn seq(&self) -> FrameSeq {
+        match self {
+            Self::Frame(frame) => frame.seq,
+            Self::Missing(seq) => *seq,
+        }
+    }
+}
+
+/// A stretch of a log without a hole, and where the log ended then.
+#[derive(Debug)]
+pub(super) struct Scan {
+    partition: Partition,
+    pub(super) epoch: Epoch,
+    /// The first place that was asked for.
+    first: FrameSeq,
+    places: Vec<Scanned>,
+    pub(super) tip: Position,
+    begun: Instant,
+}
+
+/// A scan as one reader sees it.
+pub(super) struct Seen {
+    scan: Arc<Scan>,
+    /// It began before this reader asked: the log may have grown since.
+    pub(super) is_stale: bool,
+}
+
+impl std::ops::Deref for Seen {
+    type Target = Scan;
+
+    fn deref(&self) -> &Scan {
+        &self.scan
+    }
+}
+
+impl Scan {
+    /// The places from `seq` on.
+    pub(super) fn from(&self, seq: FrameSeq) -> impl Iterator<Item = &Scanned> {
+        self.places.iter().skip_while(move |place| place.seq() < seq)
+    }
+
+    /// The first place behind those that were read.
+    fn next(&self) -> FrameSeq {
+        self.places.last().map_or(self.first, |place| place.seq() + 1)
+    }
+
+    /// Whether it answers one who needs frame `due` and asked at `asked`: with frames it always does,
+    /// with their absence only if it was asked later than that.
+    fn answers(&self, partition: Partition, epoch: Epoch, due: FrameSeq, asked: Instant) -> bool {
+        let covers =
+            self.first <= due && (due < self.next() || due == self.next() && self.begun > asked);
+        self.partition == partition && self.epoch == epoch && covers
+    }
+}
+
+/// All reads of the journal for history.
+pub(super) struct Scans {
+    gates: Box<[tokio::sync::Mutex<()>]>,
+    kept: Mutex<VecDeque<Arc<Scan>>>,
+}
+
+impl Scans {
+    pub(super) fn new(count: PartitionCount) -> Self {
+        let gates = count.all().map(|_| tokio::sync::Mutex::new(())).collect();
+        Self { gates, kept: Mutex::default() }
+    }
+
+    /// The frames behind `from`, at least one if there is one.
+    pub(super) async fn read(
+        &self,
+        journal: &dyn Journal,
+        partition: Partition,
+        from: Position,
+    ) -> Result<Seen, Refusal> {
+        let (asked, due) = (Instant::now(), next_frame(from).max(1));
+        let _gate = self.gates[usize::from(partition.0)].lock().await;
+        let answers = |scan: &&Arc<Scan>| scan.answers(partition, from.epoch, due, asked);
+        let known = self.kept.lock().iter().rev().find(answers).cloned();
+        if let Some(scan) = known {
+            let is_stale = scan.begun <= asked;
+            return Ok(Seen { scan, is_stale });
+        }
+        let scan = Arc::new(scan(journal, partition, from.epoch, due).await?);
+        let mut kept = self.kept.lock();
+        kept.push_back(Arc::clone(&scan));
+        if kept.len() > KEPT {
+            kept.pop_front();
+        }
+        drop(kept);
+        Ok(Seen { scan, is_stale: false })
+    }
+}
+
+async fn scan(
+    journal: &dyn Journal,
+    partition: Partition,
+    epoch: Epoch,
+    first: FrameSeq,
+) -> Result<Scan, Refusal> {
+    let begun = Instant::now();
+    let frames = journal.read(partition, epoch, first, SCAN_FRAMES, SCAN_BYTES).await;
+    let frames = frames.map_err(journal_refusal)?;
+    let log = super::log(journal, partition).await?;
+    let (mut places, mut due) = (Vec::with_capacity(frames.len()), first);
+    for frame in frames {
+        if frame.seq < due {
+            continue;
+        }
+        if !fill(journal, &log, (partition, epoch), &mut places, due, frame.seq).await? {
+            break;
+        }
+        due = frame.seq + 1;
+        if !push(&mut places, frame)? {
+            break;
+        }
+    }
+    if places.is_empty() && epoch == log.epoch && (log.first..=log.last).contains(&first) {
+        // Nothing was read though there is something: a hole, until the one who knows says otherwise.
+        fill(journal, &log, (partition, epoch), &mut places, first, first + 1).await?;
+    }
+    let tip = after_frame(log.epoch, log.last);
+    Ok(Scan { partition, epoch, first, places, tip, begun })
+}
+
+/// Fetches, or proves missing, the places from `due` up to `end`; `false` if the log was trimmed there.
+async fn fill(
+    journal: &dyn Journal,
+    log: &Tip,
+    (partition, epoch): (Partition, Epoch),
+    places: &mut Vec<Scanned>,
+    due: FrameSeq,
+    end: FrameSeq,
+) -> Result<bool, Refusal> {
+    for seq in due..end {
+        match journal.frame(partition, epoch, seq).await.map_err(journal_refusal)? {
+            Some(frame) => {
+                if !push(places, frame)? {
+                    return Ok(false);
+                }
+            }
+            // Of an epoch that has ended the archive knows what there was.
+            None if epoch != log.epoch || seq < log.first => return Ok(false),
+            None => places.push(Scanned::Missing(seq)),
+        }
+    }
+    Ok(true)
+}
+
+/// Takes a frame; one that nobody can read is missing for everybody. `false` before a frame that a
+/// newer program wrote: this one never skips it.
+fn push(places: &mut Vec<Scanned>, stored: StoredFrame) -> Result<bool, Refusal> {
+    match Frame::decode(&stored.bytes) {
+        Ok(frame) => places.push(Scanned::Frame(RecentFrame {
+            seq: stored.seq,
+            ts: stored.ts,
+            events: frame.events().cloned(),
+            bytes: stored.bytes.len(),
+        })),
+        Err(error @ FrameError::NewerVersion(_)) if places.is_empty() => {
+            return Err(journal_refusal(stormwire_journal::JournalError::Protocol(
+                error.to_string(),
+            )));
+        }
+        Err(FrameError::NewerVersion(_)) => return Ok(false),
+        Err(_) => places.push(Scanned::Missing(stored.seq)),
+    }
+    Ok(true)
+}
