@@ -11,6 +11,7 @@ mod words;
 pub use words::{Answer, AppenderConfig, Event};
 
 use crate::flight::{Flight, Op, OpResult, Settled};
+use crate::known::Known;
 use crate::publish::{Now, Outcome, Publish};
 use crate::rebuild::{LogEnd, Rebuild};
 use crate::repeats::Repeats;
@@ -67,6 +68,8 @@ struct FrameSize {
 pub struct Appender<O> {
     config: AppenderConfig,
     state: State,
+    /// E1: what must be in the log, also while the partition is another's.
+    known: Known,
     /// Whether an [`Op`] was given out and its result is due.
     busy: bool,
     /// Whether that result is for a reading that was given up.
@@ -95,6 +98,7 @@ impl<O> Appender<O> {
         Self {
             config,
             state: State::Follower,
+            known: Known::default(),
             busy: false,
             discard: false,
             appender: [0; 16],
@@ -116,16 +120,34 @@ impl<O> Appender<O> {
     pub fn read_log(&mut self) {
         match &mut self.state {
             State::Follower => {
-                self.state = State::Reading(Rebuild::new(self.config.repeats_bytes_max));
+                let bytes_max = self.config.repeats_bytes_max;
+                self.state = State::Reading(Rebuild::new(bytes_max, self.known));
             }
             State::Reading(rebuild) => rebuild.refresh(),
             State::Claiming(..) | State::Owner(_) => {}
         }
     }
 
-    /// Forgets what was read.
+    /// E1: takes what somebody else knows of the log: a tail, or the archive.
+    pub fn learn(&mut self, known: &Known) {
+        self.known.learn(known);
+        match &mut self.state {
+            State::Reading(rebuild) => rebuild.learn(known),
+            State::Claiming(rebuild, _) => rebuild.known.learn(known),
+            State::Follower | State::Owner(_) => {}
+        }
+    }
+
+    /// E1: whether the log has gone back and says so: it waits for a new epoch.
+    #[must_use]
+    pub fn is_rewound(&self) -> bool {
+        matches!(&self.state, State::Reading(rebuild) if rebuild.is_rewound())
+    }
+
+    /// Forgets what was read, but for how far that reached.
     pub fn stand_down(&mut self) {
-        if matches!(self.state, State::Reading(_)) {
+        if let State::Reading(rebuild) = &self.state {
+            self.known.learn(&rebuild.reached());
             self.state = State::Follower;
             self.discard = self.busy;
         }
@@ -149,7 +171,7 @@ impl<O> Appender<O> {
         let id = FrameId { appender, counter: 1 };
         let frame = claim(id, &self.config.gateway);
         let flight = Flight::new(now.mono, end.epoch, end.last, id, frame);
-        let rebuild = std::mem::replace(rebuild, Rebuild::new(0));
+        let rebuild = std::mem::replace(rebuild, Rebuild::new(0, Known::default()));
         self.state = State::Claiming(rebuild, flight);
     }
 
@@ -315,8 +337,14 @@ impl<O> Appender<O> {
                 saves: Saves::since(now.mono),
                 releasing: false,
             });
+            self.known.keep(epoch, claim, flight.id);
             self.events.push(Event::Claimed { epoch, claim });
             return;
+        }
+        if *settled == Settled::Rewound {
+            // E1: nothing of what was read can be relied on.
+            self.known.learn(&rebuild.reached());
+            return self.rewound(flight.epoch, flight.expected);
         }
         // D3: after a refused claim only the new frames are read.
         let mut rebuild = rebuild;
@@ -331,6 +359,7 @@ impl<O> Appender<O> {
         match settled {
             Settled::Stored => {
                 (owner.last, owner.last_id) = (flight.expected + 1, flight.id);
+                self.known.keep(owner.epoch, owner.last, flight.id);
                 let took = now.mono.saturating_sub(flight.since);
                 let uncertain = flight.is_uncertain();
                 let FrameSize { events, bytes } = size;
@@ -350,7 +379,22 @@ impl<O> Appender<O> {
             // A2: another's frame stands where mine should: mine will never be stored.
             Settled::Fenced => self.fenced(&Outcome::NotStored),
             Settled::FencedUnknown => self.fenced(&Outcome::Unknown),
+            Settled::Rewound => {
+                let refused = Outcome::Refused(rewound_refusal());
+                // A2: if the log lacks just one frame, an earlier copy may still land.
+                let uncertain = flight.is_uncertain();
+                let in_flight = if uncertain { Outcome::Unknown } else { refused.clone() };
+                self.fail(&in_flight, &refused);
+                self.rewound(flight.epoch, flight.expected);
+            }
         }
+    }
+
+    /// E1: the log has gone back behind frame `seen`. It says so itself now, and is read anew.
+    fn rewound(&mut self, epoch: Epoch, seen: FrameSeq) {
+        self.known.saw(epoch, seen);
+        self.state = State::Reading(Rebuild::new(self.config.repeats_bytes_max, self.known));
+        self.events.push(Event::Rewound { epoch, seen });
     }
 
     /// The table moves here and nowhere else (A4), with the frame's answers.
@@ -442,6 +486,14 @@ impl<O> Appender<O> {
         };
         (now < until && few()).then_some(until)
     }
+}
+
+/// What publishes are refused with while the log waits for a new epoch.
+#[must_use]
+pub fn rewound_refusal() -> Refusal {
+    let text = "the journal of this partition has gone back in time; an operator has to begin a new \
+                epoch with `stormwire journal new-epoch`";
+    Refusal::new(ErrorCode::JournalRewound, text).retry_after(Duration::from_secs(5))
 }
 
 #[cfg(test)]

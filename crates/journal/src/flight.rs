@@ -4,7 +4,7 @@ use crate::port::{AppendError, JournalError, SavedTable, StoredFrame, Tip};
 use bytes::Bytes;
 use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq};
-use stormwire_wire::frame::{Frame, FrameId};
+use stormwire_wire::frame::{Frame, FrameId, rewound};
 
 /// How long one attempt may take. A3: asking without an end would wait for ever.
 pub const ATTEMPT: Duration = Duration::from_secs(2);
@@ -36,6 +36,13 @@ pub enum Op {
         /// The frame.
         frame: Bytes,
     },
+    /// [`crate::Journal::begin`]: the log ends with a close that names this epoch.
+    Begin {
+        /// The epoch that follows.
+        epoch: Epoch,
+        /// Its first frame.
+        first: FrameSeq,
+    },
     /// [`crate::Journal::frame`], and if it is not there [`crate::Journal::tip`].
     Find {
         /// The log's incarnation.
@@ -57,7 +64,7 @@ pub enum Found {
 /// What the journal answered to an [`Op`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpResult {
-    /// To [`Op::Open`].
+    /// To [`Op::Open`] and [`Op::Begin`].
     Opened(Result<Tip, JournalError>),
     /// To [`Op::LoadTable`].
     Loaded(Result<Option<SavedTable>, JournalError>),
@@ -96,6 +103,24 @@ pub(crate) enum Settled {
     FencedUnknown,
     /// It is not there: every attempt was refused.
     Refused(AppendError),
+    /// E1: the log has gone back behind frames that this appender knows, and says so itself now.
+    Rewound,
+}
+
+/// What a flight does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Send,
+    Ask,
+    /// E1: the log seems to end here, before the expected frame. Whether that is so, or the one who
+    /// answered is cut off from the others, only a write can tell.
+    Prove(FrameSeq),
+}
+
+/// E1: the write that proves that a log has gone back: it can only be stored behind `last`, and says that
+/// the log once reached `seen`.
+pub(crate) fn proof(epoch: Epoch, last: FrameSeq, lost_from: FrameSeq, seen: FrameSeq) -> Op {
+    Op::Append { epoch, expected_last: last, frame: rewound(lost_from, seen) }
 }
 
 /// One frame between its first attempt and its settlement.
@@ -108,7 +133,7 @@ pub(crate) struct Flight {
     pub(crate) since: Duration,
     /// Whether some attempt may still land.
     copy_unknown: bool,
-    ask_next: bool,
+    next: Next,
     attempts: u32,
     not_before: Duration,
 }
@@ -128,7 +153,7 @@ impl Flight {
             frame,
             since: now,
             copy_unknown: false,
-            ask_next: false,
+            next: Next::Send,
             attempts: 0,
             not_before: now,
         }
@@ -139,15 +164,15 @@ impl Flight {
         if now < self.not_before {
             return Err(self.not_before);
         }
-        Ok(if self.ask_next {
-            Op::Find { epoch: self.epoch, seq: self.expected + 1 }
-        } else {
+        Ok(match self.next {
+            Next::Ask => Op::Find { epoch: self.epoch, seq: self.expected + 1 },
             // A1: the expected last sequence goes with every attempt.
-            Op::Append {
+            Next::Send => Op::Append {
                 epoch: self.epoch,
                 expected_last: self.expected,
                 frame: self.frame.clone(),
-            }
+            },
+            Next::Prove(last) => proof(self.epoch, last, last + 1, self.expected),
         })
     }
 
@@ -156,6 +181,11 @@ impl Flight {
         now: Duration,
         result: Result<FrameSeq, AppendError>,
     ) -> Option<Settled> {
+        if let Next::Prove(last) = self.next {
+            self.next = Next::Send;
+            self.back_off(now);
+            return (result == Ok(last + 1)).then_some(Settled::Rewound);
+        }
         let again = self.attempts > 0;
         match result {
             // A2: an acknowledgement settles the frame only as expected + 1.
@@ -182,7 +212,7 @@ impl Flight {
             }
         }
         self.attempts += 1;
-        self.ask_next = true;
+        self.next = Next::Ask;
         None
     }
 
@@ -197,19 +227,18 @@ impl Flight {
                 let mine = Frame::peek_id(&stored.bytes).is_ok_and(|id| id == self.id);
                 Some(if mine { Settled::Stored } else { Settled::Fenced })
             }
-            // A3: below the first sequence: another has written since, and what stood here is gone.
-            Ok(Found::Absent(tip)) if tip.first > self.expected + 1 || tip.epoch > self.epoch => {
+            // A3: below the first sequence, or its log is gone: what stood here cannot be read.
+            Ok(Found::Absent(tip)) if tip.first > self.expected + 1 || tip.epoch != self.epoch => {
                 Some(if self.copy_unknown { Settled::FencedUnknown } else { Settled::Fenced })
             }
-            Ok(Found::Absent(_)) => {
-                // A3: above the last: it may still land, so it is sent again.
-                self.ask_next = false;
-                self.back_off(now);
+            Ok(Found::Absent(tip)) if tip.last < self.expected => {
+                self.next = Next::Prove(tip.last);
                 None
             }
-            Err(_) => {
-                // A3: in turn, so a journal that only answers one of the two questions is enough.
-                self.ask_next = false;
+            // A3: above the last: it may still land, so it is sent again. And in turn, so a journal that
+            // only answers one of the two questions is enough.
+            Ok(Found::Absent(_)) | Err(_) => {
+                self.next = Next::Send;
                 self.back_off(now);
                 None
             }

@@ -11,8 +11,10 @@ pub mod message;
 pub mod owner;
 pub mod publish;
 pub mod repeats;
+pub mod rewind;
 
 mod flight;
+mod known;
 mod peers;
 mod port;
 mod rebuild;
@@ -20,6 +22,7 @@ mod rebuild;
 pub mod suite;
 
 pub use flight::{ATTEMPT, Found, Op, OpResult};
+pub use known::Known;
 pub use peers::{Beat, PeerError, PeerRequest, Peers};
 pub use port::{
     AppendError, Journal, JournalError, SavedTable, StoredFrame, TABLE_BYTES_MAX, Tail, TailEvent,

@@ -1,7 +1,8 @@
 //! Reading a partition's log before a claim: the table of producers comes from the one that was saved last
 //! and the frames behind it, or from all frames since the horizon; the end of the log says who wrote last.
 
-use crate::flight::{Found, Op, OpResult};
+use crate::flight::{Found, Op, OpResult, proof};
+use crate::known::Known;
 use crate::port::{SavedTable, StoredFrame, Tip};
 use crate::publish::{Now, ProducerKey};
 use crate::repeats::{HORIZON, Repeats};
@@ -12,6 +13,8 @@ use stormwire_wire::frame::{Body, Frame, FrameError, FrameId};
 /// How often the saved table is asked for before the log is read without it.
 const LOADS_MAX: u32 = 3;
 const RETRY: Duration = Duration::from_millis(100);
+/// How often a log that cannot be gone on with is looked at: an operator begins a new epoch.
+const STUCK_RETRY: Duration = Duration::from_secs(1);
 /// Below this many frames a search for the horizon costs more than it saves.
 const SEARCH_MIN: u64 = 64;
 
@@ -40,10 +43,27 @@ enum Step {
     Read,
     /// The frame that is due was not among those read: is it there? `jumped`: a later one was.
     Missing { jumped: bool },
+    /// E1: all is read; is a frame that is known from elsewhere the one in the log?
+    Hold { seq: FrameSeq, id: FrameId },
+    /// E1: the log seems to end at `last` although it once reached `seen`: only a write can tell.
+    Prove { last: FrameSeq, lost_from: FrameSeq, seen: FrameSeq },
+    /// E3: the log ends with a close that names this epoch.
+    Next { epoch: Epoch, first: FrameSeq },
     /// All is read.
     Done,
     /// A frame of a newer version: this process may not write behind it.
     Newer,
+    /// E1: the log has gone back, and says so at its end.
+    Rewound,
+}
+
+/// What the log itself says of having gone back.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    lost_from: FrameSeq,
+    seen: FrameSeq,
+    /// The last frame that says so.
+    at: FrameSeq,
 }
 
 /// The reading of one log.
@@ -65,12 +85,16 @@ pub(crate) struct Rebuild {
     passed_over: bool,
     not_before: Duration,
     bytes_max: usize,
+    /// E1: what must be in the log.
+    pub(crate) known: Known,
+    held: bool,
+    told: Option<Told>,
     pub(crate) repeats: Repeats,
     pub(crate) problem: Option<String>,
 }
 
 impl Rebuild {
-    pub(crate) const fn new(bytes_max: usize) -> Self {
+    pub(crate) const fn new(bytes_max: usize, known: Known) -> Self {
         Self {
             step: Step::Open,
             epoch: Epoch::FIRST,
@@ -84,6 +108,9 @@ impl Rebuild {
             passed_over: false,
             not_before: Duration::ZERO,
             bytes_max,
+            known,
+            held: false,
+            told: None,
             repeats: Repeats::new(Timestamp(i64::MIN), bytes_max),
             problem: None,
         }
@@ -91,9 +118,38 @@ impl Rebuild {
 
     /// D3: reads on from where it stands; nothing is read twice.
     pub(crate) const fn refresh(&mut self) {
-        if matches!(self.step, Step::Done) {
+        if matches!(self.step, Step::Done | Step::Newer | Step::Rewound) {
             self.step = Step::Open;
         }
+    }
+
+    /// E1: whether the log has gone back and says so, for all that was read.
+    pub(crate) const fn is_rewound(&self) -> bool {
+        self.told.is_some()
+    }
+
+    /// E1: takes what others know; a log that was read to its end is held against it before a claim.
+    pub(crate) fn learn(&mut self, known: &Known) {
+        let before = self.known;
+        self.known.learn(known);
+        if self.known != before {
+            self.held = false;
+            self.refresh();
+        }
+    }
+
+    /// E1: what is known of the log, with what was read of it.
+    pub(crate) fn reached(&self) -> Known {
+        let mut known = self.known;
+        if self.next > 1 {
+            known.saw(self.epoch, self.next - 1);
+        }
+        known
+    }
+
+    /// Forgets the log that was read, not what is known of it.
+    fn restart(&mut self) {
+        *self = Self::new(self.bytes_max, self.reached());
     }
 
     /// The end of the log, once all of it is read.
@@ -103,14 +159,14 @@ impl Rebuild {
     }
 
     pub(crate) fn op(&self, now: Duration) -> Result<Op, Option<Duration>> {
-        if matches!(self.step, Step::Done | Step::Newer) {
+        if matches!(self.step, Step::Done | Step::Newer | Step::Rewound) {
             return Err(None);
         }
         if now < self.not_before {
             return Err(Some(self.not_before));
         }
         Ok(match self.step {
-            Step::Open | Step::Done | Step::Newer => Op::Open,
+            Step::Open | Step::Done | Step::Newer | Step::Rewound => Op::Open,
             Step::Load => Op::LoadTable,
             Step::Compare => {
                 let seq = self.loaded.as_ref().map_or(self.last, |(through, ..)| *through);
@@ -121,10 +177,20 @@ impl Rebuild {
             }
             Step::Read => Op::Read { epoch: self.epoch, from: self.next },
             Step::Missing { .. } => Op::Find { epoch: self.epoch, seq: self.next },
+            Step::Hold { seq, .. } => Op::Find { epoch: self.epoch, seq },
+            Step::Prove { last, lost_from, seen } => proof(self.epoch, last, lost_from, seen),
+            Step::Next { epoch, first } => Op::Begin { epoch, first },
         })
     }
 
     pub(crate) fn complete(&mut self, now: Now, result: OpResult) {
+        self.take_result(now, result);
+        if self.step == Step::Newer {
+            self.not_before = now.mono + STUCK_RETRY;
+        }
+    }
+
+    fn take_result(&mut self, now: Now, result: OpResult) {
         let error = match result {
             OpResult::Opened(Ok(tip)) => return self.opened(now, tip),
             OpResult::Read(Ok(frames)) => return self.read(now, frames),
@@ -141,21 +207,69 @@ impl Rebuild {
             OpResult::Opened(Err(error))
             | OpResult::Read(Err(error))
             | OpResult::Found(Err(error)) => error.to_string(),
-            OpResult::Appended(_) => "an append while reading".to_owned(),
+            OpResult::Appended(Ok(_)) => return self.restart(),
+            OpResult::Appended(Err(error)) => {
+                self.step = Step::Open;
+                format!("the log is shorter than it was, which is not proved: {error}")
+            }
         };
         self.problem = Some(error);
         self.not_before = now.mono + RETRY;
     }
 
     fn opened(&mut self, now: Now, tip: Tip) {
+        if self.next == 0 || tip.epoch != self.epoch {
+            self.restart();
+            return self.begin(now, tip);
+        }
         self.problem = None;
-        let gone_back = self.next > 0 && tip.last + 1 < self.next;
-        if self.next == 0 || tip.epoch != self.epoch || gone_back {
-            *self = Self::new(self.bytes_max);
-            self.begin(now, tip);
+        self.last = tip.last;
+        if tip.last + 1 < self.next {
+            // E1: frames were read that are not there.
+            let (last, seen) = (tip.last, self.known.due(self.epoch).max(self.next - 1));
+            self.step = Step::Prove { last, lost_from: last + 1, seen };
+        } else if self.next > tip.last {
+            self.finish(now);
         } else {
-            self.last = tip.last;
-            self.step = if self.next > tip.last { Step::Done } else { Step::Read };
+            self.step = Step::Read;
+        }
+    }
+
+    /// All that there is was read: may a claim follow it?
+    fn finish(&mut self, now: Now) {
+        let due = self.known.due(self.epoch);
+        let last = self.next - 1;
+        self.step = match (self.told, self.known.kept(self.epoch)) {
+            // Who knows of a higher number adds it, for the next epoch begins above; and should a frame
+            // have landed late behind the word of it, it is said again.
+            (Some(told), _) if due > told.seen.max(last) || told.at < last => {
+                let seen = due.max(told.seen);
+                Step::Prove { last, lost_from: told.lost_from, seen }
+            }
+            (Some(_), _) => {
+                self.not_before = now.mono + STUCK_RETRY;
+                Step::Rewound
+            }
+            (None, _) if due > last => Step::Prove { last, lost_from: self.next, seen: due },
+            (None, Some((seq, id))) if !self.held => Step::Hold { seq, id },
+            (None, _) => Step::Done,
+        };
+        if self.told.is_some() {
+            self.problem = Some("the journal has gone back and waits for a new epoch".to_owned());
+        }
+    }
+
+    /// E1: one frame at a number where another was known: the log has gone back, and has been written
+    /// since.
+    fn hold(&mut self, now: Now, seq: FrameSeq, id: FrameId, found: &Found) {
+        self.held = true;
+        if let Found::Frame(frame) = found
+            && Frame::peek_id(&frame.bytes).is_ok_and(|found| found != id)
+        {
+            let last = self.next - 1;
+            self.step = Step::Prove { last, lost_from: seq + 1, seen: last.max(seq) };
+        } else {
+            self.finish(now);
         }
     }
 
@@ -171,6 +285,9 @@ impl Rebuild {
     /// B7: a claim reads the table that was saved last and the frames behind it. A table that does not
     /// belong to this log as it is now is none.
     fn load(&mut self, now: Now, table: Option<SavedTable>) {
+        if let Some(table) = &table {
+            self.known.saw(table.epoch, table.through);
+        }
         let of_this_log = |table: &SavedTable| {
             table.epoch == self.epoch && (self.first..=self.last).contains(&table.through)
         };
@@ -201,7 +318,11 @@ impl Rebuild {
                 self.step = Step::Read;
                 self.finish_if_read(now);
             }
-            _ => self.read_from_horizon(now),
+            (Some((through, id, _)), _) => {
+                self.known.keep(self.epoch, through, id);
+                self.read_from_horizon(now);
+            }
+            (None, _) => self.read_from_horizon(now),
         }
     }
 
@@ -213,14 +334,14 @@ impl Rebuild {
             // B3: what was trimmed is not covered; the first frame read says since when.
             self.passed_over = true;
         }
-        self.step = if self.last < self.next {
+        if self.last < self.next {
             self.raise_if_passed_over(now.wall);
-            Step::Done
+            self.finish(now);
         } else if self.last - self.next >= SEARCH_MIN {
-            Step::Search { low: self.next, high: self.last }
+            self.step = Step::Search { low: self.next, high: self.last };
         } else {
-            Step::Read
-        };
+            self.step = Step::Read;
+        }
     }
 
     /// Halves the part of the log in which the horizon lies. A frame that is not there counts as younger,
@@ -274,6 +395,9 @@ impl Rebuild {
         if self.step == Step::Compare {
             return self.compared(now, &found);
         }
+        if let Step::Hold { seq, id } = self.step {
+            return self.hold(now, seq, id, &found);
+        }
         match found {
             Found::Frame(frame) => {
                 self.step = Step::Read;
@@ -309,7 +433,7 @@ impl Rebuild {
         }
         self.raise_if_passed_over(now.wall);
         self.repeats.keep_within(now.wall);
-        self.step = Step::Done;
+        self.finish(now);
         true
     }
 
@@ -324,6 +448,17 @@ impl Rebuild {
         self.raise_if_passed_over(stored.ts);
         self.written = Some(stored.ts);
         match Frame::decode(&stored.bytes) {
+            Ok(Frame { body: Body::Close { next, first_seq, .. }, .. }) => {
+                // E3: nothing follows in this log.
+                self.step = Step::Next { epoch: next, first: first_seq };
+                return false;
+            }
+            Ok(Frame { body: Body::Rewound { lost_from, seen }, .. }) => {
+                let (lost_from, seen) = self.told.map_or((lost_from, seen), |told| {
+                    (told.lost_from.min(lost_from), told.seen.max(seen))
+                });
+                self.told = Some(Told { lost_from, seen, at: stored.seq });
+            }
             Ok(frame) => replay(&mut self.repeats, stored, &frame),
             Err(error @ FrameError::NewerVersion(_)) => {
                 // A reader that meets a newer version stops; it never skips.

@@ -89,6 +89,8 @@ metrics! {
     INGEST_LANE_BYTES Gauge Bytes "stormwire_ingest_lane_bytes";
     /// Times that an appender of this gateway found the partition claimed by another.
     INGEST_FENCED Counter Count "stormwire_ingest_fenced_total";
+    /// 1 while a partition's journal has gone back and waits for an operator, by partition.
+    JOURNAL_REWOUND Gauge Count "stormwire_journal_rewound";
     /// Repeated publishes that were answered without being written again.
     INGEST_DUPLICATES Counter Count "stormwire_ingest_duplicates_total";
     /// Times that this gateway took a partition.

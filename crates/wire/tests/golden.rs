@@ -111,12 +111,13 @@ fn frames_are_pinned() {
         builder.finish(id),
         frame::claim(id, "gateway-1"),
         frame::close(id, Epoch(2), 8192, Some(77)),
-        frame::rewound(id, 77, 101),
+        frame::rewound(77, 101),
     ];
     frames.iter().for_each(|frame| all.extend_from_slice(frame));
     pinned("frame.hex", &frames.map(|frame| hex(&frame)));
     for line in lines("frame.hex") {
         let decoded = frame::Frame::decode(&Bytes::from(unhex(&line))).unwrap();
-        assert_eq!(decoded.id, id);
+        let kept = decoded.id == id || matches!(decoded.body, frame::Body::Rewound { .. });
+        assert!(kept, "{:?}", decoded.id);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use stormwire_core::{Channel, PartitionCount, Refusal, SystemClock};
 use stormwire_embedded::{Embedded, EmbeddedConfig};
-use stormwire_gateway::ingest::{Answers, Ingest, IngestConfig, Published, Submission};
+use stormwire_gateway::ingest::{Answers, Ingest, IngestConfig, NoWitness, Published, Submission};
 use stormwire_telemetry::Tasks;
 use stormwire_wire::frame::{EncodedEvents, EventParts, EventsBuilder};
 
@@ -42,7 +42,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tasks = Tasks::new();
     let config = IngestConfig::new("one", PartitionCount::DEFAULT);
     let clock = Arc::new(SystemClock);
-    let ingest = Ingest::start(engine.journal(), engine.peers(), clock, config, &tasks);
+    let ingest =
+        Ingest::start(engine.journal(), engine.peers(), Arc::new(NoWitness), clock, config, &tasks);
 
     let began = Instant::now();
     let until = began + Duration::from_secs(seconds);

@@ -7,6 +7,7 @@ use crate::ingest::{Ingest, IngestConfig};
 use crate::reader::Reader;
 use crate::render;
 use crate::session::SessionContext;
+use crate::witness::Records;
 use crate::{tail, ws};
 use axum::Router;
 use axum::extract::connect_info::Connected;
@@ -116,6 +117,7 @@ impl Gateway {
         let ingest = Ingest::start(
             Arc::clone(&ports.journal),
             Arc::clone(&ports.peers),
+            Arc::new(Records { hub: Arc::clone(&hub), archive: Arc::clone(&ports.archive) }),
             Arc::clone(&ports.clock),
             IngestConfig {
                 linger: config.linger,

@@ -12,7 +12,10 @@ mod notices;
 mod peers;
 mod remote;
 
-pub use api::{Answers, IngestConfig, LiveProducers, PartitionStatus, Published, Role, Submission};
+pub use api::{
+    Answers, IngestConfig, LiveProducers, NoWitness, PartitionStatus, Published, Role, Submission,
+    Witness,
+};
 
 use actor::Actor;
 use cell::{Cell, Ticket, deliver};
@@ -84,10 +87,11 @@ impl Shared {
 
 impl Ingest {
     /// Starts the partitions' tasks and, where there can be other gateways, the heartbeats on a thread of
-    /// their own. Alone it claims every partition at once.
+    /// their own. Alone it claims every partition at once. Claims are held against what `witness` knows.
     pub fn start(
         journal: Arc<dyn Journal>,
         peers: Arc<dyn Peers>,
+        witness: Arc<dyn Witness>,
         clock: Arc<dyn Clock>,
         config: IngestConfig,
         tasks: &Tasks,
@@ -115,8 +119,12 @@ impl Ingest {
         });
         let mut requests = Vec::new();
         for cell in &shared.cells {
-            let (actor, inbox) =
-                Actor::new(&shared, cell, Arc::clone(&journal), Arc::clone(&peers));
+            let ports = actor::Ports {
+                journal: Arc::clone(&journal),
+                peers: Arc::clone(&peers),
+                witness: Arc::clone(&witness),
+            };
+            let (actor, inbox) = Actor::new(&shared, cell, ports);
             requests.push(inbox);
             tasks.spawn("ingest_partition", actor.run());
         }

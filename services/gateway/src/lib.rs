@@ -23,6 +23,7 @@ mod replies;
 mod session;
 pub mod socket;
 mod tail;
+mod witness;
 mod ws;
 
 pub use gateway::{Gateway, GatewayConfig, GatewayPorts, PeerAddress};

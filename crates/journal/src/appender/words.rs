@@ -28,6 +28,13 @@ pub enum Event {
     },
     /// Another was faster; the log has to be read on before a new claim.
     ClaimRefused,
+    /// E1: the log has gone back behind frames that this appender knows. It is not written any further.
+    Rewound {
+        /// The log's incarnation.
+        epoch: Epoch,
+        /// The highest frame that is known to have been there.
+        seen: FrameSeq,
+    },
     /// Another has claimed the partition.
     Fenced,
     /// All that waited is written, and the partition is free to be claimed by another.

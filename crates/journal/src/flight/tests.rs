@@ -39,6 +39,31 @@ fn a2_an_acknowledgement_settles_only_as_expected_plus_one() {
     assert!(asks(&odd, Duration::ZERO));
 }
 
+/// The frame is expected behind 41, and the log ends at 30.
+fn proves(flight: &Flight, now: Duration) -> bool {
+    let Ok(Op::Append { expected_last: 30, frame, .. }) = flight.op(now) else { return false };
+    let body = stormwire_wire::frame::Frame::decode(&frame).unwrap().body;
+    matches!(body, stormwire_wire::frame::Body::Rewound { lost_from: 31, seen: 41 })
+}
+
+#[test]
+fn e1_a_shorter_log_has_gone_back_only_if_it_takes_the_word_of_it() {
+    let refused = Err(AppendError::WrongLast { expected: 30 });
+    for (result, settled) in
+        [(Ok(31), Some(Settled::Rewound)), (Ok(32), None), (refused, None), (unknown(), None)]
+    {
+        let mut flight = flight();
+        let now = Duration::ZERO;
+        assert_eq!(flight.appended(now, Err(AppendError::WrongLast { expected: 41 })), None);
+        assert!(asks(&flight, now));
+        assert_eq!(flight.found(now, Ok(absent(1, 30))), None);
+        assert!(proves(&flight, now), "who answers a shorter log may be cut off from the others");
+        assert_eq!(flight.appended(now, result), settled);
+        let later = now + Duration::from_secs(5);
+        assert!(settled.is_some() || sends(&flight, later), "it goes on as before");
+    }
+}
+
 #[test]
 fn a3_unknown_is_sent_again_then_asked_after_in_turn_with_back_off() {
     let mut flight = flight();

@@ -27,7 +27,7 @@ fn tip(first: FrameSeq, last: FrameSeq) -> Tip {
 
 /// Reads a log of these frames to its end; `holes` are not there.
 fn read(frames: &[StoredFrame], first: FrameSeq, holes: &[FrameSeq]) -> (Rebuild, usize) {
-    let mut rebuild = Rebuild::new(1 << 20);
+    let mut rebuild = Rebuild::new(1 << 20, Known::default());
     let last = frames.last().map_or(0, |frame| frame.seq);
     let there = |seq: FrameSeq| {
         let found = frames.iter().find(|frame| frame.seq == seq && seq >= first);
@@ -45,7 +45,7 @@ fn read(frames: &[StoredFrame], first: FrameSeq, holes: &[FrameSeq]) -> (Rebuild
                 let found = (from..=last).filter_map(there).take(10).collect();
                 OpResult::Read(Ok(found))
             }
-            Ok(Op::Append { .. }) => panic!("reading writes nothing"),
+            Ok(Op::Append { .. } | Op::Begin { .. }) => panic!("reading writes nothing"),
         };
         rebuild.complete(now(), result);
     }
@@ -99,7 +99,7 @@ fn a_proved_hole_is_passed_over_and_a_lagging_reader_is_not_a_hole() {
     assert_eq!(rebuild.end().unwrap().last, 9);
     assert_eq!(judge(&rebuild, 4, 60), Verdict::UnknownOutcome);
     // Nothing read, "not there", and a tip above it: two answers that know differently much.
-    let mut lagging = Rebuild::new(1 << 20);
+    let mut lagging = Rebuild::new(1 << 20, Known::default());
     lagging.complete(now(), OpResult::Opened(Ok(tip(1, 3))));
     lagging.complete(now(), OpResult::Read(Ok(Vec::new())));
     lagging.complete(now(), OpResult::Found(Ok(Found::Absent(tip(1, 3)))));
@@ -122,7 +122,7 @@ fn d3_after_a_refused_claim_only_the_new_frames_are_read() {
 
 #[test]
 fn a_newer_version_stops_and_an_error_is_tried_again() {
-    let mut rebuild = Rebuild::new(1 << 20);
+    let mut rebuild = Rebuild::new(1 << 20, Known::default());
     let away = || JournalError::Unavailable("away".to_owned());
     rebuild.complete(now(), OpResult::Opened(Err(away())));
     assert!(rebuild.problem.is_some());

@@ -72,7 +72,7 @@ impl Fate {
 pub(crate) fn timed_out(op: &Op) -> OpResult {
     let unavailable = || JournalError::Unavailable("no answer".to_owned());
     match op {
-        Op::Open => OpResult::Opened(Err(unavailable())),
+        Op::Open | Op::Begin { .. } => OpResult::Opened(Err(unavailable())),
         Op::LoadTable => OpResult::Loaded(Err(unavailable())),
         Op::Read { .. } => OpResult::Read(Err(unavailable())),
         Op::Find { .. } => OpResult::Found(Err(unavailable())),
@@ -100,7 +100,7 @@ impl Log {
     /// The operation reaches the journal at `now`.
     pub(crate) fn take(&mut self, rng: &mut StdRng, now: u64, op: &Op) -> OpResult {
         match op {
-            Op::Open => OpResult::Opened(Ok(self.tip())),
+            Op::Open | Op::Begin { .. } => OpResult::Opened(Ok(self.tip())),
             Op::LoadTable => OpResult::Loaded(Ok(self.table.clone())),
             Op::Append { expected_last, frame, .. } => {
                 OpResult::Appended(self.append(now, *expected_last, frame))

@@ -8,6 +8,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hashbrown::{Equivalent, HashMap};
 use stormwire_core::{Channel, Epoch, FrameSeq, MAX_EVENTS_PER_FRAME};
 
+/// Who a frame about a log that has gone back is from: nobody's life.
+const REWOUND_BY: [u8; 16] = *b"journal-rewound!";
+
 /// The frame with which a new owner of a partition begins.
 #[must_use]
 pub fn claim(id: FrameId, gateway: &str) -> Bytes {
@@ -28,9 +31,10 @@ pub fn close(id: FrameId, next: Epoch, first_seq: FrameSeq, lost_from: Option<Fr
 }
 
 /// The frame that says that the log has gone back: it once reached `seen`, and what stood at `lost_from`
-/// and above is lost. Nothing but the epoch's close may follow.
+/// and above is lost. Nothing but the epoch's close may follow. Whoever finds it out writes the same.
 #[must_use]
-pub fn rewound(id: FrameId, lost_from: FrameSeq, seen: FrameSeq) -> Bytes {
+pub fn rewound(lost_from: FrameSeq, seen: FrameSeq) -> Bytes {
+    let id = FrameId { appender: REWOUND_BY, counter: seen };
     let mut out = header(id, KIND_REWOUND);
     out.put_u64_le(lost_from);
     out.put_u64_le(seen);

@@ -84,9 +84,9 @@ fn the_end_of_an_epoch_comes_back_as_it_was_written() {
         };
         assert_eq!((read, first_seq, lost_from), (next, 900, lost));
     }
-    let Body::Rewound { lost_from, seen } = body(rewound(id(), 40, 70)) else { panic!("another") };
+    let Body::Rewound { lost_from, seen } = body(rewound(40, 70)) else { panic!("another") };
     assert_eq!((lost_from, seen), (40, 70));
-    for bytes in [close(id(), next, 900, None), rewound(id(), 40, 70)] {
+    for bytes in [close(id(), next, 900, None), rewound(40, 70)] {
         for cut in 0..bytes.len() {
             assert!(Frame::decode(&bytes.slice(..cut)).is_err(), "cut at {cut}");
         }

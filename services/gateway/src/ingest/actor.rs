@@ -6,7 +6,7 @@ mod meters;
 mod perform;
 
 use super::Shared;
-use super::api::Role;
+use super::api::{Role, Witness};
 use super::cell::{Cell, Ticket, deliver};
 use super::remote::{Remote, Settled};
 use bytes::Bytes;
@@ -17,12 +17,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use stormwire_core::{Epoch, ErrorCode, FrameSeq, Refusal, Timestamp};
-use stormwire_journal::appender::{Appender, AppenderConfig, Event};
+use stormwire_journal::appender::{Appender, AppenderConfig, Event, rewound_refusal};
 use stormwire_journal::lane::Answer;
 use stormwire_journal::message::{Ask, AskBody, Reply};
 use stormwire_journal::owner::{Claim, Ownership};
 use stormwire_journal::publish::Now;
-use stormwire_journal::{Journal, JournalError, Op, OpResult, PeerError, PeerRequest, Peers};
+use stormwire_journal::{
+    Journal, JournalError, Known, Op, OpResult, PeerError, PeerRequest, Peers,
+};
 use stormwire_telemetry::Quiet;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -61,12 +63,20 @@ impl Future for Asking {
     }
 }
 
+/// What a partition's task stands on.
+pub(super) struct Ports {
+    pub(super) journal: Arc<dyn Journal>,
+    pub(super) peers: Arc<dyn Peers>,
+    pub(super) witness: Arc<dyn Witness>,
+}
+
 pub(super) struct Actor {
     shared: Arc<Shared>,
     cell: Arc<Cell>,
     me: Arc<str>,
     journal: Arc<dyn Journal>,
     peers: Arc<dyn Peers>,
+    witness: Arc<dyn Witness>,
     appender: Appender<Origin>,
     ownership: Ownership,
     inbox: mpsc::Receiver<PeerRequest>,
@@ -78,8 +88,15 @@ pub(super) struct Actor {
     claiming: Option<OwnedSemaphorePermit>,
     /// D3: the right to take over from a living owner, one in this gateway.
     handing: Option<OwnedSemaphorePermit>,
+    /// E1: what others know of the log, on its way, and when it was asked for.
+    knowing: Option<BoxFuture<'static, Known>>,
+    asked_known: Option<Duration>,
+    /// E1: a look at the end of a log that nobody writes, and what the last one saw.
+    looking: Option<BoxFuture<'static, bool>>,
+    looked: Option<Duration>,
+    seen_rewound: bool,
     unreachable_since: Option<Duration>,
-    unavailable: bool,
+    unavailable: Option<ErrorCode>,
     outbox: Vec<Answer<Ticket>>,
     op_began: Timestamp,
     /// B7: a table on its way to the journal.
@@ -92,8 +109,7 @@ impl Actor {
     pub(super) fn new(
         shared: &Arc<Shared>,
         cell: &Arc<Cell>,
-        journal: Arc<dyn Journal>,
-        peers: Arc<dyn Peers>,
+        Ports { journal, peers, witness }: Ports,
     ) -> (Self, mpsc::Sender<PeerRequest>) {
         let (sender, inbox) = mpsc::channel(INBOX);
         let config = AppenderConfig {
@@ -107,6 +123,7 @@ impl Actor {
             me: Arc::from(&*shared.config.gateway),
             journal,
             peers,
+            witness,
             appender: Appender::new(config),
             ownership: Ownership::new(cell.partition),
             inbox,
@@ -115,8 +132,13 @@ impl Actor {
             released: Vec::new(),
             claiming: None,
             handing: None,
+            knowing: None,
+            asked_known: None,
+            looking: None,
+            looked: None,
+            seen_rewound: false,
             unreachable_since: None,
-            unavailable: false,
+            unavailable: None,
             outbox: Vec::new(),
             op_began: Timestamp(0),
             saving: None,
@@ -155,6 +177,14 @@ impl Actor {
                 answer = self.remote.answered() => self.remote_answered(answer),
                 answer = or_pending(self.asking.as_mut().map(|asking| &mut asking.answer)) => {
                     self.hand_over_answered(answer);
+                }
+                known = or_pending(self.knowing.as_mut()) => {
+                    self.knowing = None;
+                    self.appender.learn(&known);
+                }
+                rewound = or_pending(self.looking.as_mut()) => {
+                    self.looking = None;
+                    self.seen_rewound = rewound;
                 }
                 Some(request) = self.inbox.recv() => self.serve(request),
                 () = self.cell.wake.notified() => {}
@@ -235,6 +265,12 @@ impl Actor {
                     tracing::info!(%partition, "another gateway was faster to claim the partition");
                     self.ownership.lost(now.mono, rand::random());
                     (self.claiming, self.handing) = (None, None);
+                }
+                Event::Rewound { epoch, seen } => {
+                    tracing::error!(%partition, %epoch, seen, "the journal has gone back behind frames that it acknowledged; the partition takes no publishes until `stormwire journal new-epoch`");
+                    (self.claiming, self.handing) = (None, None);
+                    self.shared.owned_changed(&self.cell, None);
+                    self.released.drain(..).for_each(|reply| reply(Reply::Moved(None).encode()));
                 }
                 Event::Fenced => {
                     tracing::warn!(%partition, "another gateway has claimed the partition");
@@ -327,17 +363,27 @@ impl Actor {
     /// D5: what the lane's state of being refused changes to, if it changes.
     fn unreachable(&mut self, now: Now, reachable: bool) -> Option<Option<Refusal>> {
         if reachable {
-            self.unreachable_since = None;
-            return std::mem::replace(&mut self.unavailable, false).then_some(None);
+            (self.unreachable_since, self.seen_rewound) = (None, false);
+            return self.unavailable.take().map(|_| None);
         }
         let since = *self.unreachable_since.get_or_insert(now.mono);
-        if now.mono.saturating_sub(since) < UNREACHABLE {
-            return None;
-        }
-        self.unavailable = true;
-        let text = "no gateway can write to this partition now";
-        let refusal = Refusal::new(ErrorCode::JournalUnavailable, text);
-        Some(Some(refusal.retry_after(Duration::from_secs(1))))
+        let waited = now.mono.saturating_sub(since);
+        self.look_at_end(now.mono, waited);
+        let refusal = if self.is_rewound() {
+            rewound_refusal()
+        } else if waited >= UNREACHABLE {
+            let text = match self.appender.problem() {
+                Some(problem) => format!("no gateway can write to this partition now: {problem}"),
+                None => "no gateway can write to this partition now".to_owned(),
+            };
+            let refusal = Refusal::new(ErrorCode::JournalUnavailable, text);
+            refusal.retry_after(Duration::from_secs(1))
+        } else {
+            // What was refused with another code is looked at anew.
+            return self.unavailable.take().map(|_| None);
+        };
+        self.unavailable = Some(refusal.code);
+        Some(Some(refusal))
     }
 
     fn remote_answered(&mut self, answer: Result<Bytes, PeerError>) {
@@ -386,6 +432,8 @@ impl Actor {
     /// Shows callers how the partition stands.
     fn show(&mut self, now: Now) {
         let owned = self.appender.owned();
+        let rewound = self.is_rewound();
+        self.meters.show_rewound(rewound);
         let mut view = self.cell.view.lock();
         view.role = match owned {
             Some(_) => Role::Owner,
@@ -403,9 +451,13 @@ impl Actor {
             let alive = owner.filter(|owner| members.is_alive(&owner.gateway, now.mono));
             view.owner =
                 alive.filter(|owner| owner.gateway != self.me).map(|of| of.gateway.clone());
-            view.problem = self.appender.problem().map(str::to_owned).or_else(|| {
-                self.unavailable.then(|| "no gateway can write to this partition now".to_owned())
-            });
+            let unavailable = self
+                .unavailable
+                .is_some()
+                .then(|| "no gateway can write to this partition now".to_owned());
+            let rewound = rewound.then(|| rewound_refusal().message.into_owned());
+            let problem = || self.appender.problem().map(str::to_owned);
+            view.problem = rewound.or_else(problem).or(unavailable);
             self.meters.show_lane(&self.cell);
         } else if view.owner.is_none() || view.problem.is_some() {
             view.owner = Some(Arc::clone(&self.me));

@@ -1,10 +1,12 @@
 //! The words of [`Ingest`](super::Ingest)'s callers.
 
+use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{
     Channel, Epoch, FrameSeq, Offset, Partition, PartitionCount, Refusal, Timestamp,
 };
+use stormwire_journal::Known;
 use stormwire_journal::publish::ProducerKey;
 use stormwire_wire::frame::{EncodedEvents, TraceContext};
 
@@ -23,6 +25,25 @@ pub trait LiveProducers: Send + Sync {
     /// `producer` has connected to another gateway at `at`: closes its connection here if that is older.
     /// `wins_tie`: of two of the same moment, the other one stays.
     fn connected_elsewhere(&self, producer: ProducerKey, at: Timestamp, wins_tie: bool);
+}
+
+/// What the rest of the process, and those it can ask, know of the logs. APPENDER E1: a claim is held
+/// against it, so that a journal that has gone back is not written as if nothing had happened.
+#[async_trait]
+pub trait Witness: Send + Sync + 'static {
+    /// What is known of the partition's log now. Answers within a second or so with what it has.
+    async fn known(&self, partition: Partition) -> Known;
+}
+
+/// Nobody knows anything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoWitness;
+
+#[async_trait]
+impl Witness for NoWitness {
+    async fn known(&self, _partition: Partition) -> Known {
+        Known::default()
+    }
 }
 
 /// One publish: events of one channel, in order.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stormwire_core::{Channel, ErrorCode, SystemClock};
 use stormwire_embedded::{Embedded, EmbeddedConfig};
-use stormwire_gateway::ingest::{Ingest, IngestConfig, Role};
+use stormwire_gateway::ingest::{Ingest, IngestConfig, NoWitness, Role};
 use stormwire_telemetry::Tasks;
 use stormwire_testkit::Folder;
 
@@ -19,7 +19,10 @@ fn start(engine: &Embedded) -> (Ingest, Tasks) {
     let tasks = Tasks::new();
     let config = IngestConfig::new("one", partitions());
     let clock = Arc::new(SystemClock);
-    (Ingest::start(engine.journal(), engine.peers(), clock, config, &tasks), tasks)
+    (
+        Ingest::start(engine.journal(), engine.peers(), Arc::new(NoWitness), clock, config, &tasks),
+        tasks,
+    )
 }
 
 fn event<'a>(channel: &'a str, producer: &'a str, seq: u64) -> Event<'a> {

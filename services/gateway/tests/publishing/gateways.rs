@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stormwire_core::SystemClock;
-use stormwire_gateway::ingest::{Ingest, IngestConfig, Role};
+use stormwire_gateway::ingest::{Ingest, IngestConfig, NoWitness, Role};
 use stormwire_journal::Journal;
 use stormwire_journal_nats::{NatsConfig, NatsJournal, NatsPeers};
 use stormwire_telemetry::Tasks;
@@ -33,6 +33,7 @@ impl Gateway {
         let ingest = Ingest::start(
             Arc::clone(&journal) as Arc<dyn Journal>,
             peers,
+            Arc::new(NoWitness),
             Arc::new(SystemClock),
             IngestConfig::new(name, partitions()),
             &tasks,

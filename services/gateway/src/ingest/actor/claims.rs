@@ -1,7 +1,7 @@
 //! Whether this gateway should own the partition, and what it does about it.
 
 use super::super::remote;
-use super::{Actor, Asking, LOOK_EVERY};
+use super::{Actor, Asking, LOOK_EVERY, perform};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,11 @@ use stormwire_journal::PeerError;
 use stormwire_journal::message::{Ask, Reply};
 use stormwire_journal::owner::{Claim, Decision};
 use stormwire_journal::publish::Now;
+
+/// What is known of a log is asked for anew after so long.
+const KNOWN_EVERY: Duration = Duration::from_secs(5);
+/// How long, and then how often, the end of a log that nobody writes is looked at.
+const LOOK_AT_END_EVERY: Duration = Duration::from_secs(1);
 
 impl Actor {
     /// D: whether to read the log, to ask for the partition or to claim it. Says when to look again.
@@ -54,20 +59,52 @@ impl Actor {
                 }
             }
             Decision::ReadLog => {
-                if !self.may_claim() {
+                if self.appender.is_rewound() {
+                    // E1: it waits for an operator, and keeps no other partition from being claimed.
+                    self.claiming = None;
+                } else if !self.may_claim() {
                     return now.mono + Duration::from_millis(20);
                 }
+                self.ask_known(now.mono);
                 self.appender.read_log();
             }
             Decision::Claim => {
                 if !self.may_claim() {
                     return now.mono + Duration::from_millis(20);
                 }
-                self.appender.claim(now, rand::random());
+                // E1: a claim is held against all that is known of the log.
+                if self.knowing.is_none() {
+                    self.appender.claim(now, rand::random());
+                }
             }
             Decision::Ask(of) => self.ask_for_it(now, of),
         }
         later
+    }
+
+    /// E1: whether the log has gone back and waits for an operator, as far as is known here.
+    pub(super) fn is_rewound(&self) -> bool {
+        self.appender.is_rewound() || (self.appender.owned().is_none() && self.seen_rewound)
+    }
+
+    /// E1: asks the others in this process, and the archive, what they know of the log.
+    fn ask_known(&mut self, now: Duration) {
+        if self.knowing.is_none()
+            && self.asked_known.is_none_or(|at| now.saturating_sub(at) >= KNOWN_EVERY)
+        {
+            self.asked_known = Some(now);
+            let (witness, partition) = (Arc::clone(&self.witness), self.cell.partition);
+            self.knowing = Some(Box::pin(async move { witness.known(partition).await }));
+        }
+    }
+
+    /// E1: where nobody writes the log, perhaps it is because it has gone back: its end says so.
+    pub(super) fn look_at_end(&mut self, now: Duration, waited: Duration) {
+        let is_due = self.looked.is_none_or(|at| now.saturating_sub(at) >= LOOK_AT_END_EVERY);
+        if waited >= LOOK_AT_END_EVERY && is_due && self.looking.is_none() {
+            self.looked = Some(now);
+            self.looking = Some(perform::is_rewound(&self.journal, self.cell.partition));
+        }
     }
 
     fn may_claim(&mut self) -> bool {

@@ -13,6 +13,7 @@ pub(super) struct Meters {
     append_seconds: Histogram,
     uncertain: Counter,
     lane_bytes: Gauge,
+    rewound: Gauge,
     pub(super) fenced: Counter,
     pub(super) duplicates: Counter,
     pub(super) owner_changes: Counter,
@@ -27,6 +28,7 @@ impl Meters {
             append_seconds: histogram!(names::INGEST_APPEND_SECONDS),
             uncertain: counter!(names::INGEST_UNCERTAIN),
             lane_bytes: gauge!(names::INGEST_LANE_BYTES, "partition" => partition.to_string()),
+            rewound: gauge!(names::JOURNAL_REWOUND, "partition" => partition.to_string()),
             fenced: counter!(names::INGEST_FENCED),
             duplicates: counter!(names::INGEST_DUPLICATES),
             owner_changes: counter!(names::INGEST_OWNER_CHANGES),
@@ -40,6 +42,10 @@ impl Meters {
         self.frame_bytes.record(bytes as f64);
         self.append_seconds.record(took.as_secs_f64());
         self.uncertain.increment(u64::from(uncertain));
+    }
+
+    pub(super) fn show_rewound(&self, rewound: bool) {
+        self.rewound.set(if rewound { 1.0 } else { 0.0 });
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a lane is a few MiB")]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition, Timestamp};
 use stormwire_journal::{
-    ATTEMPT, AppendError, Found, Journal, JournalError, Op, OpResult, SavedTable,
+    ATTEMPT, AppendError, Found, Journal, JournalError, Op, OpResult, SavedTable, rewind,
 };
 
 /// How long opening or reading a log may take.
@@ -33,6 +33,9 @@ pub(super) fn perform(
             Op::Open => OpResult::Opened(within(READ, journal.open(partition)).await),
             Op::LoadTable => {
                 OpResult::Loaded(within(LOAD_TABLE, journal.load_table(partition)).await)
+            }
+            Op::Begin { epoch, first } => {
+                OpResult::Opened(within(READ, journal.begin(partition, epoch, first)).await)
             }
             Op::Read { epoch, from } => {
                 let frames = journal.read(partition, epoch, from, READ_FRAMES, READ_BYTES);
@@ -91,6 +94,21 @@ async fn find(
         return Ok(Found::Frame(frame));
     }
     journal.tip(partition).await.map(Found::Absent)
+}
+
+/// E1: whether the log says at its end that it has gone back.
+pub(super) fn is_rewound(
+    journal: &Arc<dyn Journal>,
+    partition: Partition,
+) -> BoxFuture<'static, bool> {
+    let journal = Arc::clone(journal);
+    Box::pin(async move {
+        let told = async {
+            let tip = journal.tip(partition).await?;
+            rewind::told(&*journal, partition, tip).await
+        };
+        within(ATTEMPT, told).await.is_ok_and(|told| told.is_some())
+    })
 }
 
 async fn within<T>(
