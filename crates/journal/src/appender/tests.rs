@@ -4,7 +4,7 @@ use crate::port::{AppendError, StoredFrame, Tip};
 use crate::publish::{ProducerKey, Stored};
 use bytes::Bytes;
 use std::sync::Arc;
-use stormwire_core::{Channel, MAX_EVENTS_PER_FRAME, Partition, Timestamp};
+use stormwire_core::{Channel, ErrorCode, MAX_EVENTS_PER_FRAME, Offset, Partition, Timestamp};
 use stormwire_wire::frame::{EventParts, EventsBuilder, Frame};
 
 type TestAppender = Appender<&'static str>;

@@ -153,7 +153,7 @@ fn read_with(
     frames: &[StoredFrame],
     first: FrameSeq,
 ) -> (Rebuild, Vec<FrameSeq>) {
-    let mut rebuild = Rebuild::new(1 << 20);
+    let mut rebuild = Rebuild::new(1 << 20, Known::default());
     let (last, mut asked) = (frames.last().unwrap().seq, Vec::new());
     let there = |seq: FrameSeq| frames.iter().find(|frame| frame.seq == seq && seq >= first);
     while let Ok(op) = rebuild.op(now().mono) {
@@ -168,7 +168,9 @@ fn read_with(
                 asked.push(from);
                 OpResult::Read(Ok((from..=last).filter_map(there).cloned().collect()))
             }
-            Op::Append { .. } => panic!("reading writes nothing"),
+            // E1: the word that the log has gone back.
+            Op::Append { .. } => return (rebuild, asked),
+            Op::Begin { .. } => panic!("no epoch has ended"),
         };
         rebuild.complete(now(), result);
     }
@@ -200,8 +202,10 @@ fn b7_a_table_that_does_not_belong_to_the_log_is_none() {
     let ahead = SavedTable { through: 31, ..good.clone() };
     let other_epoch = SavedTable { epoch: Epoch(2), ..good.clone() };
     let torn = SavedTable { bytes: good.bytes.slice(..good.bytes.len() - 1), ..good.clone() };
-    for bad in [another, ahead, other_epoch, torn] {
+    for (bad, gone_back) in [(another, true), (ahead, true), (other_epoch, false), (torn, false)] {
         let (rebuild, asked) = read_with(Some(bad), &frames, 1);
+        // E1: a table that counts a frame which is not in the log says that it was.
+        assert_eq!(rebuild.end().is_none(), gone_back);
         assert_eq!(asked[0], 1, "the log is read from its beginning");
         let at = Offset::new(30, 0);
         assert_eq!(judge(&rebuild, 30, 60), Verdict::Duplicate { first: at, last: at });
@@ -214,7 +218,7 @@ fn b7_a_table_that_does_not_belong_to_the_log_is_none() {
 
 #[test]
 fn b7_where_the_saved_table_cannot_be_read_the_log_is() {
-    let mut rebuild = Rebuild::new(1 << 20);
+    let mut rebuild = Rebuild::new(1 << 20, Known::default());
     rebuild.complete(now(), OpResult::Opened(Ok(tip(1, 9))));
     for _ in 0..LOADS_MAX {
         let later = Now { mono: now().mono + RETRY, ..now() };
