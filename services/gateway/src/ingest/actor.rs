@@ -360,32 +360,6 @@ impl Actor {
         other.then(|| owner.clone())
     }
 
-    /// D5: what the lane's state of being refused changes to, if it changes.
-    fn unreachable(&mut self, now: Now, reachable: bool) -> Option<Option<Refusal>> {
-        if reachable {
-            (self.unreachable_since, self.seen_rewound) = (None, false);
-            return self.unavailable.take().map(|_| None);
-        }
-        let since = *self.unreachable_since.get_or_insert(now.mono);
-        let waited = now.mono.saturating_sub(since);
-        self.look_at_end(now.mono, waited);
-        let refusal = if self.is_rewound() {
-            rewound_refusal()
-        } else if waited >= UNREACHABLE {
-            let text = match self.appender.problem() {
-                Some(problem) => format!("no gateway can write to this partition now: {problem}"),
-                None => "no gateway can write to this partition now".to_owned(),
-            };
-            let refusal = Refusal::new(ErrorCode::JournalUnavailable, text);
-            refusal.retry_after(Duration::from_secs(1))
-        } else {
-            // What was refused with another code is looked at anew.
-            return self.unavailable.take().map(|_| None);
-        };
-        self.unavailable = Some(refusal.code);
-        Some(Some(refusal))
-    }
-
     fn remote_answered(&mut self, answer: Result<Bytes, PeerError>) {
         let (shared, partition) = (Arc::clone(&self.shared), self.cell.partition);
         let settled = self.remote.settle(shared.now(), answer, |asked, owner| {

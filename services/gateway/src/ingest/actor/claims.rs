@@ -1,11 +1,13 @@
 //! Whether this gateway should own the partition, and what it does about it.
 
 use super::super::remote;
-use super::{Actor, Asking, LOOK_EVERY, perform};
+use super::{Actor, Asking, LOOK_EVERY, UNREACHABLE, perform};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
+use stormwire_core::{ErrorCode, Refusal};
 use stormwire_journal::PeerError;
+use stormwire_journal::appender::rewound_refusal;
 use stormwire_journal::message::{Ask, Reply};
 use stormwire_journal::owner::{Claim, Decision};
 use stormwire_journal::publish::Now;
@@ -99,12 +101,38 @@ impl Actor {
     }
 
     /// E1: where nobody writes the log, perhaps it is because it has gone back: its end says so.
-    pub(super) fn look_at_end(&mut self, now: Duration, waited: Duration) {
+    fn look_at_end(&mut self, now: Duration, waited: Duration) {
         let is_due = self.looked.is_none_or(|at| now.saturating_sub(at) >= LOOK_AT_END_EVERY);
         if waited >= LOOK_AT_END_EVERY && is_due && self.looking.is_none() {
             self.looked = Some(now);
             self.looking = Some(perform::is_rewound(&self.journal, self.cell.partition));
         }
+    }
+
+    /// D5: what the lane's state of being refused changes to, if it changes.
+    pub(super) fn unreachable(&mut self, now: Now, reachable: bool) -> Option<Option<Refusal>> {
+        if reachable {
+            (self.unreachable_since, self.seen_rewound) = (None, false);
+            return self.unavailable.take().map(|_| None);
+        }
+        let since = *self.unreachable_since.get_or_insert(now.mono);
+        let waited = now.mono.saturating_sub(since);
+        self.look_at_end(now.mono, waited);
+        let refusal = if self.is_rewound() {
+            rewound_refusal()
+        } else if waited >= UNREACHABLE {
+            let text = match self.appender.problem() {
+                Some(problem) => format!("no gateway can write to this partition now: {problem}"),
+                None => "no gateway can write to this partition now".to_owned(),
+            };
+            let refusal = Refusal::new(ErrorCode::JournalUnavailable, text);
+            refusal.retry_after(Duration::from_secs(1))
+        } else {
+            // What was refused with another code is looked at anew.
+            return self.unavailable.take().map(|_| None);
+        };
+        self.unavailable = Some(refusal.code);
+        Some(Some(refusal))
     }
 
     fn may_claim(&mut self) -> bool {
