@@ -111,6 +111,7 @@ impl Bench {
         let options = up::Options {
             gateways: 1,
             workers: 0,
+            identities: 0,
             nats: 1,
             no_sync: true,
             no_respawn: true,

@@ -1,7 +1,7 @@
 //! `cargo xtask up`: a whole cluster on this machine, to be tried, killed and measured.
 //!
-//! Three NATS nodes that write to disk before each acknowledgement, Postgres, Redis, gateways and
-//! workers, on free ports. Whatever dies comes back after two seconds on its port; Ctrl-C ends all.
+//! Three NATS nodes that write to disk before each acknowledgement, Postgres, Redis, an identity service,
+//! gateways and workers, on free ports. Whatever dies comes back after two seconds on its port; Ctrl-C ends all.
 //! `target/local/cluster.env` says where everything is: a shell can source it.
 
 pub(crate) mod cluster;
@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// How many workers
     #[arg(long, default_value_t = 2)]
     pub(crate) workers: u16,
+    /// How many identity services; gateways forward sign-ins to the first
+    #[arg(long, default_value_t = 1)]
+    pub(crate) identities: u16,
     /// How many NATS nodes; streams have as many replicas
     #[arg(long, default_value_t = 3)]
     pub(crate) nats: u16,

@@ -56,6 +56,16 @@ metrics! {
     /// How long it took to begin an HTTP answer, by route.
     HTTP_REQUEST_SECONDS Histogram Seconds "stormwire_http_request_seconds";
 
+    // Identity
+    /// Sign-ins, by outcome (ok, refused, locked).
+    SIGN_INS Counter Count "stormwire_sign_ins_total";
+    /// Refresh tokens shown, by outcome (ok, refused, reused).
+    REFRESHES Counter Count "stormwire_refreshes_total";
+    /// How long it took to hash or check a password, without the wait for a place.
+    PASSWORD_HASH_SECONDS Histogram Seconds "stormwire_password_hash_seconds";
+    /// Callers whose password is being hashed or who wait for it.
+    PASSWORD_HASHES_WAITING Gauge Count "stormwire_password_hashes_waiting";
+
     // Gateway: connections and live delivery
     /// WebSockets that are open.
     CONNECTIONS Gauge Count "stormwire_connections";

@@ -1,6 +1,6 @@
 //! What a token says: as it is written, and as it is used.
 
-use crate::{Action, Rights};
+use crate::{Action, Permission, Rights, Role};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use stormwire_core::Timestamp;
@@ -20,6 +20,14 @@ pub struct Claims {
     pub rights: Rights,
     /// Limits of its own.
     pub limits: TokenLimits,
+}
+
+impl Claims {
+    /// Whether one of the roles permits it.
+    #[must_use]
+    pub fn permits(&self, permission: Permission) -> bool {
+        self.roles.iter().filter_map(|role| Role::parse(role)).any(|role| role.permits(permission))
+    }
 }
 
 /// Limits that a token carries; what is `None` follows the server's defaults.
@@ -52,6 +60,9 @@ pub struct TokenClaims {
     /// Session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sid: Option<String>,
+    /// What the account is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preferred_username: Option<String>,
     /// The token's own id.
     pub jti: String,
     /// Issued at, Unix seconds.

@@ -12,6 +12,7 @@ mod claims;
 mod keys;
 mod mapping;
 mod rights;
+mod roles;
 mod source;
 mod verifier;
 
@@ -19,5 +20,6 @@ pub use claims::{ChannelClaims, Claims, TokenClaims, TokenLimits};
 pub use keys::KeyError;
 pub use mapping::{ClaimMapping, RoleRights};
 pub use rights::{Action, Rights};
+pub use roles::{Permission, Role};
 pub use source::{KeySource, SourceError};
 pub use verifier::{Verifier, VerifierConfig};

@@ -12,12 +12,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 use stormwire_guard::{Guard, GuardConfig, GuardError};
 use tokio::io::AsyncReadExt as _;
+use tokio::sync::watch;
 
 /// Longest time to fetch the keys, from connecting to the last byte.
 pub(crate) const FETCH_DEADLINE: Duration = Duration::from_secs(3);
 
 /// Where the JWKS is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum KeySource {
     /// A file, read again when it changes.
     File(PathBuf),
@@ -25,6 +26,8 @@ pub enum KeySource {
     Url(String),
     /// The JWKS itself.
     Inline(String),
+    /// The JWKS of a signer in this process, as it changes.
+    Watched(watch::Receiver<String>),
 }
 
 impl fmt::Display for KeySource {
@@ -33,6 +36,7 @@ impl fmt::Display for KeySource {
             Self::File(path) => path.display().fmt(f),
             Self::Url(url) => f.write_str(url),
             Self::Inline(_) => f.write_str("the configuration"),
+            Self::Watched(_) => f.write_str("this process"),
         }
     }
 }
@@ -72,6 +76,7 @@ enum Kind {
     File(PathBuf),
     Url(hyper::Uri, Box<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>>),
     Inline(String),
+    Watched(watch::Receiver<String>),
 }
 
 impl Source {
@@ -79,6 +84,7 @@ impl Source {
         let kind = match source {
             KeySource::File(path) => Kind::File(path.clone()),
             KeySource::Inline(text) => Kind::Inline(text.clone()),
+            KeySource::Watched(keys) => Kind::Watched(keys.clone()),
             KeySource::Url(url) => {
                 let bad = || SourceError::BadUrl(url.clone());
                 let uri: hyper::Uri = url.parse().map_err(|_| bad())?;
@@ -105,6 +111,7 @@ impl Source {
     async fn read_once(&self) -> Result<String, SourceError> {
         let bytes = match &self.kind {
             Kind::Inline(text) => return Ok(text.clone()),
+            Kind::Watched(keys) => return Ok(keys.borrow().clone()),
             Kind::File(path) => {
                 let file = tokio::fs::File::open(path).await.map_err(SourceError::File)?;
                 let mut bytes = Vec::new();

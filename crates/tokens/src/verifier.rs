@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{Clock, ErrorCode, Refusal, Timestamp};
 use stormwire_telemetry::{Tasks, metrics as names};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Longest token, in bytes.
@@ -187,11 +188,19 @@ impl Verifier {
         }
     }
 
+    /// Takes each new key set at once, until its signer is gone.
+    async fn follow(&self, mut keys: watch::Receiver<String>) {
+        while keys.changed().await.is_ok() {
+            self.shared.refresh().await;
+        }
+    }
+
     async fn keep_fresh(&self, mut fetched: bool) {
         let config = &self.shared.config;
         let (mut retry, retry_max) = RETRY_AFTER;
-        let every = match config.keys {
+        let every = match &config.keys {
             KeySource::Inline(_) => return,
+            KeySource::Watched(keys) => return self.follow(keys.clone()).await,
             KeySource::File(_) => FILE_EVERY,
             KeySource::Url(_) => config.refresh_every,
         };
@@ -205,12 +214,17 @@ impl Verifier {
 }
 
 impl Shared {
+    /// Whether the keys are in this process and cannot be away.
+    const fn at_hand(&self) -> bool {
+        matches!(self.config.keys, KeySource::Inline(_) | KeySource::Watched(_))
+    }
+
     /// The keys, if they are young enough to be trusted.
     fn current(&self) -> Option<Arc<KeySet>> {
         let keys = self.keys.read();
         let loaded = keys.as_ref()?;
-        let forever = matches!(self.config.keys, KeySource::Inline(_));
-        (forever || loaded.at.elapsed() <= self.config.keep_for).then(|| Arc::clone(&loaded.keys))
+        (self.at_hand() || loaded.at.elapsed() <= self.config.keep_for)
+            .then(|| Arc::clone(&loaded.keys))
     }
 
     fn find(&self, id: Option<&str>) -> Option<Arc<Key>> {
@@ -223,7 +237,7 @@ impl Shared {
         let lock = tokio::time::timeout(FETCH_DEADLINE, self.fetching.lock()).await;
         let Ok(mut asked) = lock else { return };
         let recently = asked.is_some_and(|at| at.elapsed() < UNKNOWN_KEY_EVERY);
-        if recently || self.find(id).is_some() || matches!(self.config.keys, KeySource::Inline(_)) {
+        if recently || self.find(id).is_some() || self.at_hand() {
             return;
         }
         *asked = Some(Instant::now());

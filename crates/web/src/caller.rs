@@ -2,7 +2,7 @@
 
 use crate::Problem;
 use crate::request::{header_text, note_quota};
-use axum::extract::{FromRef, FromRequestParts};
+use axum::extract::{FromRef, FromRequestParts, RawPathParams};
 use http::request::Parts;
 use http::{HeaderMap, header};
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,7 +10,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use stormwire_core::{ErrorCode, Refusal};
 use stormwire_limits::{Cost, Limits, OwnLimits, Subject, Transport};
-use stormwire_tokens::{Action, Claims, TokenLimits, Verifier};
+use stormwire_tokens::{Action, Claims, Permission, TokenLimits, Verifier};
 
 /// The address of a request's client: an extension that the listener's service sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,26 @@ impl Caller {
     /// `forbidden`.
     pub fn require(&self, action: Action, channel: &str) -> Result<(), Refusal> {
         self.claims.rights.require(action, channel)
+    }
+
+    /// Lets the caller do what is not about a channel, or says that the roles do not permit it.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn permit(&self, permission: Permission) -> Result<(), Refusal> {
+        if self.claims.permits(permission) {
+            return Ok(());
+        }
+        let message = format!("no role of this token permits to {}", permission.as_str());
+        Err(Refusal::new(ErrorCode::Forbidden, message))
+    }
+
+    /// Lets the caller at what belongs to `owner`: its own, or anybody's where a role permits it.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub fn own_or(&self, owner: &str, permission: Permission) -> Result<(), Refusal> {
+        if *self.claims.user == *owner { Ok(()) } else { self.permit(permission) }
     }
 
     /// Counts `cost` against the limits of the user, the address and the channel.
@@ -95,6 +115,36 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         Self::of(parts, CallerState::from_ref(state), bearer(&parts.headers)).await
+    }
+}
+
+/// A caller and whose belongings the path names as `{user}`; `me` is the caller. Taking it lets the owner in,
+/// and whoever may read the accounts of others.
+#[derive(Clone)]
+pub struct OwnedBy {
+    /// Who asks.
+    pub caller: Caller,
+    /// Whose it is.
+    pub owner: String,
+}
+
+impl<S> FromRequestParts<S> for OwnedBy
+where
+    S: Send + Sync,
+    CallerState: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let named = RawPathParams::from_request_parts(parts, state).await.ok();
+        let named = named.as_ref().and_then(|named| named.iter().find(|(name, _)| *name == "user"));
+        let owner = match named {
+            Some((_, user)) if user != "me" => user.to_owned(),
+            _ => caller.claims.user.to_string(),
+        };
+        caller.own_or(&owner, Permission::ReadAccounts)?;
+        Ok(Self { caller, owner })
     }
 }
 

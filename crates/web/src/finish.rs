@@ -56,7 +56,7 @@ fn cors(config: &WebConfig) -> CorsLayer {
     let exposed = ["retry-after", "ratelimit", "ratelimit-policy"].map(HeaderName::from_static);
     let allowed = ["last-event-id", "idempotency-key", "traceparent"].map(HeaderName::from_static);
     let layer = CorsLayer::new()
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers(
             [header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID]
                 .into_iter()

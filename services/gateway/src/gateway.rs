@@ -25,6 +25,7 @@ use stormwire_web::WebConfig;
 use stormwire_wire::protocol::ServerMessage;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use utoipa::openapi::OpenApi;
 
 /// How long the end of the drain may take beyond its spread: the publish deadline.
 const DRAIN_MAX: Duration = Duration::from_secs(15);
@@ -102,6 +103,7 @@ pub struct Gateway {
     tasks: Tasks,
     draining: CancellationToken,
     health: Health,
+    also: Option<(Router, OpenApi)>,
 }
 
 impl Gateway {
@@ -143,7 +145,20 @@ impl Gateway {
         });
         let draining = CancellationToken::new();
         let health = Health::new(&ports, context.ingest.clone(), draining.clone());
-        Self { context, ports, tasks, draining, health }
+        Self { context, ports, tasks, draining, health, also: None }
+    }
+
+    /// Serves `routes` as well, which another service answers or [`crate::forward`] passes on, and
+    /// describes them in `/v1/openapi.json`.
+    #[must_use]
+    pub fn also(mut self, routes: Router, described: OpenApi) -> Self {
+        self.also = Some((routes, described));
+        self
+    }
+
+    /// What is served as well.
+    pub(crate) fn served_as_well(&self) -> (Router, OpenApi) {
+        self.also.clone().unwrap_or_default()
     }
 
     /// Whether this gateway is on its way out: not ready for new clients.

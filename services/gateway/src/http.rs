@@ -107,8 +107,9 @@ pub(crate) fn router(gateway: &Gateway) -> Router {
     let aggregate = aggregate::router(state, reads.clone());
     let (aggregate, aggregate_api) = aggregate.split_for_parts();
     let (probes, probe_api) = health::router(gateway.health()).split_for_parts();
-    let document = openapi::document([read_api, write_api, aggregate_api, probe_api]);
-    let routes = reads.merge(writes).merge(aggregate).merge(probes);
+    let (also, also_api) = gateway.served_as_well();
+    let document = openapi::document([read_api, write_api, aggregate_api, probe_api, also_api]);
+    let routes = reads.merge(writes).merge(aggregate).merge(probes).merge(also);
     let routes = routes.merge(openapi::router(document));
     stormwire_web::finish(routes, &web).layer(from_fn(address))
 }

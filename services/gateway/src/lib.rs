@@ -11,6 +11,7 @@
 
 mod connections;
 mod feeder;
+pub mod forward;
 mod gateway;
 mod health;
 mod http;

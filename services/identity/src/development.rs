@@ -2,6 +2,7 @@
 //!
 //! ES256 rather than RS256: a key is made in under a millisecond, so the first start does not wait for it.
 
+use crate::key_file;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
@@ -10,9 +11,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use stormwire_core::{Clock, ErrorCode, Pattern, Refusal};
@@ -20,8 +19,6 @@ use stormwire_tokens::{ChannelClaims, TokenClaims, TokenLimits};
 
 /// The key's file in the data directory.
 const FILE: &str = "development-key.pem";
-/// Largest key file read, in bytes.
-const FILE_BYTES_MAX: u64 = 16 * 1024;
 /// Longest life of a token.
 const TTL_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
@@ -124,7 +121,7 @@ impl DevelopmentKey {
             let path = path.clone();
             move |error| KeyFileError::Io { path, verb, error }
         };
-        match read(&path) {
+        match key_file::read(&path) {
             Ok(pem) => return Self::from_pem(&pem).ok_or(KeyFileError::NoKey(path)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(io("read")(error)),
@@ -132,8 +129,8 @@ impl DevelopmentKey {
         let random = SystemRandom::new();
         let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
             .map_err(|_| KeyFileError::NoRandom)?;
-        create(data_dir, &path, &to_pem(der.as_ref())).map_err(io("written"))?;
-        let pem = read(&path).map_err(io("read"))?;
+        key_file::create(&path, &to_pem(der.as_ref())).map_err(io("written"))?;
+        let pem = key_file::read(&path).map_err(io("read"))?;
         Self::from_pem(&pem).ok_or(KeyFileError::NoKey(path))
     }
 
@@ -160,6 +157,7 @@ impl DevelopmentKey {
             aud: AUDIENCE.to_owned(),
             sub: request.user,
             sid: None,
+            preferred_username: None,
             jti: uuid::Uuid::now_v7().to_string(),
             iat: now,
             nbf: now,
@@ -194,36 +192,6 @@ impl DevelopmentKey {
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
         Some(Self { key, jwk, id })
     }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    use io::Read as _;
-    let mut text = String::new();
-    fs::File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-/// Writes `pem` to `path` unless somebody else has done so first: a whole file is linked into place, so
-/// that nobody ever reads half a key.
-fn create(data_dir: &Path, path: &Path, pem: &str) -> io::Result<()> {
-    if !data_dir.exists() {
-        fs::create_dir_all(data_dir)?;
-        fs::set_permissions(data_dir, fs::Permissions::from_mode(0o700))?;
-    }
-    let draft = data_dir.join(format!("{FILE}.{}", uuid::Uuid::now_v7()));
-    let write = || {
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(pem.as_bytes())?;
-        file.sync_all()?;
-        match fs::hard_link(&draft, path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            Ok(()) | Err(_) => fs::File::open(data_dir)?.sync_all(),
-        }
-    };
-    let written = write();
-    let removed = fs::remove_file(&draft);
-    written.and(removed)
 }
 
 fn to_pem(der: &[u8]) -> String {

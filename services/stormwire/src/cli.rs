@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
 use stormwire_core::{Epoch, Offset, Pattern, Position};
+use stormwire_tokens::Role;
 
 /// Durable events on ordered channels, over WebSocket and REST.
 ///
@@ -67,6 +68,18 @@ Examples:
 Examples:
   NATS_URL=nats://a:4222 DATABASE_URL=postgres://u:p@h/d stormwire messages --management-listen 0.0.0.0:9090")]
     Messages,
+    /// The identity service of a cluster: accounts, sign-ins, signing keys
+    #[command(after_help = "\
+Examples:
+  DATABASE_URL=postgres://u:p@h/d REDIS_URL=redis://h stormwire identity --listen 0.0.0.0:8080
+  stormwire identity grant alice admin          the first admin
+  stormwire identity rotate-key                 a new signing key, published before it signs
+  stormwire identity reseal                     after a new line was put first in the key ring")]
+    Identity {
+        /// A command in place of the service
+        #[command(subcommand)]
+        command: Option<IdentityCommand>,
+    },
     /// Brings the archive's schema up to this program's version, and ends
     #[command(after_help = "\
 Examples:
@@ -263,6 +276,27 @@ pub(crate) enum DeadLetters {
         /// Its number
         id: i64,
     },
+}
+
+/// `stormwire identity …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum IdentityCommand {
+    /// Makes a new signing key and prints its name and from when it signs
+    RotateKey,
+    /// Seals anew whatever is not sealed under the first key of the key ring, and prints how much it was
+    Reseal,
+    /// Gives an account a role
+    Grant {
+        /// The user name
+        name: String,
+        /// user, moderator or admin
+        #[arg(value_parser = role)]
+        role: Role,
+    },
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    Role::parse(text).ok_or_else(|| "expected user, moderator or admin".to_owned())
 }
 
 fn pattern(text: &str) -> Result<Pattern, String> {

@@ -21,8 +21,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
-use stormwire_core::PartitionCount;
+use stormwire_core::{PartitionCount, Pattern};
 use stormwire_engine::{ArchiveUrl, EngineConfig, JournalUrl, LimitsUrl, UrlError};
+use stormwire_identity::{Registration, SigningAlgorithm};
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]
@@ -38,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) journal_monitor_url: Option<String>,
     pub(crate) limits: LimitValues,
     pub(crate) auth: Auth,
+    pub(crate) identity: IdentityValues,
     pub(crate) gateway: GatewayValues,
     pub(crate) messages: MessagesValues,
     pub(crate) log: Log,
@@ -59,6 +61,34 @@ pub(crate) struct Auth {
     pub(crate) jwks: Option<String>,
     pub(crate) issuer: String,
     pub(crate) audience: String,
+}
+
+/// Section `identity`.
+#[derive(Debug, Clone)]
+pub(crate) struct IdentityValues {
+    pub(crate) url: IdentityUrl,
+    pub(crate) public_url: Option<String>,
+    pub(crate) key_ring: Option<PathBuf>,
+    pub(crate) algorithm: SigningAlgorithm,
+    pub(crate) rotate_every: Duration,
+    pub(crate) access_ttl: Duration,
+    pub(crate) refresh_ttl: Duration,
+    pub(crate) registration: Registration,
+    pub(crate) publish: Vec<Pattern>,
+    pub(crate) subscribe: Vec<Pattern>,
+    pub(crate) mail_to_log: bool,
+    pub(crate) hash_places: usize,
+}
+
+/// Who keeps accounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum IdentityUrl {
+    /// Nobody.
+    None,
+    /// This process.
+    Own,
+    /// The service there.
+    At(String),
 }
 
 /// Section `gateway`.
@@ -134,6 +164,7 @@ impl Config {
                 issuer: get.text("auth.issuer"),
                 audience: get.text("auth.audience"),
             },
+            identity: get.identity(&mut problems),
             gateway: GatewayValues {
                 event_bytes_max: get.size("gateway.event_bytes_max"),
                 linger: get.span("gateway.linger"),
@@ -173,8 +204,11 @@ impl Config {
         if self.profile != Profile::Production {
             return;
         }
-        if self.auth.jwks.is_none() {
-            problems.push("auth.jwks is empty, which is the development key: production expects a file or a URL with the public keys of your identity provider".to_owned());
+        if self.auth.jwks.is_none() && self.identity.url == IdentityUrl::None {
+            problems.push("auth.jwks is empty, which is the development key: production expects a file or a URL with the public keys of your identity provider, or accounts of its own (identity.url)".to_owned());
+        }
+        if self.identity.mail_to_log {
+            problems.push("identity.mail = \"log:\": production expects that what mails say is not in the log".to_owned());
         }
         if self.gateway.cors_origins.iter().any(|origin| origin == "*") {
             problems.push(
@@ -253,6 +287,42 @@ impl Getter<'_> {
             Some(Value::Span(span)) => *span,
             _ => Duration::ZERO,
         }
+    }
+
+    /// Section `identity`.
+    fn identity(&self, problems: &mut Vec<String>) -> IdentityValues {
+        IdentityValues {
+            url: match self.optional("identity.url") {
+                None => IdentityUrl::None,
+                Some(url) if url == "self:" => IdentityUrl::Own,
+                Some(url) => IdentityUrl::At(url),
+            },
+            public_url: self.optional("identity.public_url"),
+            key_ring: self.optional("identity.key_ring").map(PathBuf::from),
+            algorithm: SigningAlgorithm::parse(&self.text("identity.algorithm"))
+                .unwrap_or(SigningAlgorithm::Rs256),
+            rotate_every: self.span("identity.rotate_every"),
+            access_ttl: self.span("identity.access_ttl"),
+            refresh_ttl: self.span("identity.refresh_ttl"),
+            registration: match self.text("identity.registration").as_str() {
+                "open" => Registration::Open,
+                _ => Registration::Closed,
+            },
+            publish: self.patterns("identity.publish", problems),
+            subscribe: self.patterns("identity.subscribe", problems),
+            mail_to_log: self.optional("identity.mail").is_some(),
+            hash_places: self.size("identity.hash_places"),
+        }
+    }
+
+    fn patterns(&self, key: &'static str, problems: &mut Vec<String>) -> Vec<Pattern> {
+        let parse = |text: String| {
+            let parsed = Pattern::parse(&text);
+            parsed
+                .map_err(|error| problems.push(format!("{}: {key}: {error}", self.0.origin(key))))
+                .ok()
+        };
+        self.list(key).into_iter().filter_map(parse).collect()
     }
 
     fn list(&self, key: &'static str) -> Vec<String> {

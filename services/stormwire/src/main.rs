@@ -55,6 +55,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         None => roles::embedded(&config).await,
         Some(Command::Gateway) => roles::gateway(&config).await,
         Some(Command::Messages) => roles::messages(&config).await,
+        Some(Command::Identity { command: None }) => roles::identity(&config).await,
+        Some(Command::Identity { command: Some(command) }) => {
+            commands::identity::run(command, &config).await
+        }
         Some(Command::Migrate) => commands::migrate::run(&config).await,
         Some(Command::Token(args)) => commands::token::run(args, &config),
         Some(Command::Publish(args)) => commands::publish::run(args, &config).await,

@@ -1,9 +1,12 @@
 //! Puts servers together: engines behind ports, services on ports, listeners, signals, drain.
 
+mod identity;
 mod management;
 mod start;
 
-use crate::config::{Config, show_span};
+pub(crate) use identity::{config as identity_config, run as identity};
+
+use crate::config::{Config, IdentityUrl, Profile, show_span};
 use crate::connect::{self, DEVELOPER};
 use crate::failure::Failure;
 use crate::output;
@@ -12,13 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{Clock, SystemClock};
 use stormwire_engine::{Engines, Ports};
-use stormwire_gateway::{Gateway, GatewayConfig, GatewayPorts};
-use stormwire_identity::{DevelopmentKey, TokenRequest};
-use stormwire_limits::{Limits, LimitsConfig, Rule};
+use stormwire_gateway::{Gateway, GatewayConfig, GatewayPorts, forward};
+use stormwire_identity::{DevelopmentKey, TokenRequest, openapi_document};
+use stormwire_limits::{Limiter, Limits, LimitsConfig, Rule};
 use stormwire_messages::{MessagesConfig, Worker};
 use stormwire_telemetry::{CancellationToken, Tasks};
 use stormwire_tokens::{KeySource, Verifier, VerifierConfig};
-use stormwire_web::WebConfig;
+use stormwire_web::{CallerState, WebConfig};
 
 /// How long the token is valid that the embedded server prints.
 const TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -39,7 +42,17 @@ pub(crate) async fn embedded(config: &Config) -> Result<(), Failure> {
     let mut engines = Engines::new(config.engine.clone(), Arc::clone(&clock));
     let ports = engines.ports().await.map_err(Failure::unavailable)?;
     let key = development_key(config)?;
-    let gateway = new_gateway(config, ports.clone(), key.as_ref(), &process.tasks, &clock).await?;
+    let identity = identity::embedded(config, key.as_ref(), &clock, &process.tasks)?;
+    let keys = match &identity {
+        Some(identity) => KeySource::Watched(identity.jwks()),
+        None => keys(config, key.as_ref())?,
+    };
+    let callers = callers(config, Arc::clone(&ports.limiter), keys, &process.tasks, &clock).await?;
+    let mut gateway = new_gateway(config, ports.clone(), callers.clone(), &clock);
+    gateway = match &identity {
+        Some(identity) => gateway.also(identity.routes(callers), openapi_document()),
+        None => forwarding(config, gateway)?,
+    };
     management::serve_if_set(config, &process.tasks, gateway.management_routes()).await?;
     let stop_worker = CancellationToken::new();
     let worker = Worker::new(ports.journal, ports.archive, messages_config(config), clock);
@@ -64,7 +77,9 @@ pub(crate) async fn gateway(config: &Config) -> Result<(), Failure> {
     let mut engines = Engines::new(config.engine.clone(), Arc::clone(&clock));
     let ports = engines.ports().await.map_err(Failure::unavailable)?;
     let key = development_key(config)?;
-    let gateway = new_gateway(config, ports, key.as_ref(), &process.tasks, &clock).await?;
+    let keys = keys(config, key.as_ref())?;
+    let callers = callers(config, Arc::clone(&ports.limiter), keys, &process.tasks, &clock).await?;
+    let gateway = forwarding(config, new_gateway(config, ports, callers, &clock))?;
     management::serve_if_set(config, &process.tasks, gateway.management_routes()).await?;
     output::line(format!("stormwire gateway listens on http://{}", address(&listener)?))?;
     let served = gateway.serve(listener, process.tasks.token()).await;
@@ -107,27 +122,37 @@ fn needs_cluster(config: &Config, role: &str) -> Result<(), Failure> {
 
 /// The key that signs and verifies where no identity provider is named.
 fn development_key(config: &Config) -> Result<Option<DevelopmentKey>, Failure> {
-    if config.auth.jwks.is_some() {
+    if config.auth.jwks.is_some() || config.profile == Profile::Production {
         return Ok(None);
     }
     DevelopmentKey::load_or_create(&config.data_dir).map(Some).map_err(Failure::failed)
 }
 
-async fn new_gateway(
+/// Where the keys are that verify tokens, where this process does not sign them itself.
+fn keys(config: &Config, key: Option<&DevelopmentKey>) -> Result<KeySource, Failure> {
+    match (config.auth.jwks.as_deref(), &config.identity.url, key) {
+        (Some(url), ..) if url.starts_with("http://") || url.starts_with("https://") => {
+            Ok(KeySource::Url(url.to_owned()))
+        }
+        (Some(path), ..) => Ok(KeySource::File(path.into())),
+        (None, IdentityUrl::At(url), _) => {
+            Ok(KeySource::Url(format!("{}/.well-known/jwks.json", url.trim_end_matches('/'))))
+        }
+        (None, _, Some(key)) => Ok(KeySource::Inline(key.jwks())),
+        (None, ..) => Err(Failure::usage(
+            "no keys to verify tokens with: expected auth.jwks, or identity.url = \"http://…\" where `stormwire identity` listens",
+        )),
+    }
+}
+
+/// Who may call, and how often.
+async fn callers(
     config: &Config,
-    ports: Ports,
-    key: Option<&DevelopmentKey>,
+    limiter: Arc<dyn Limiter>,
+    keys: KeySource,
     tasks: &Tasks,
     clock: &Arc<dyn Clock>,
-) -> Result<Gateway, Failure> {
-    let keys = match (key, config.auth.jwks.as_deref()) {
-        (_, Some(url)) if url.starts_with("http://") || url.starts_with("https://") => {
-            KeySource::Url(url.to_owned())
-        }
-        (_, Some(path)) => KeySource::File(path.into()),
-        (Some(key), None) => KeySource::Inline(key.jwks()),
-        (None, None) => KeySource::Inline("{\"keys\":[]}".to_owned()),
-    };
+) -> Result<CallerState, Failure> {
     let verifier = VerifierConfig {
         issuers: vec![config.auth.issuer.clone()],
         audiences: vec![config.auth.audience.clone()],
@@ -135,16 +160,33 @@ async fn new_gateway(
     };
     let verifier = Verifier::start(verifier, Arc::clone(clock), tasks).await;
     let verifier = verifier.map_err(|error| Failure::usage(format!("auth.jwks: {error}")))?;
-    let limits = Limits::new(ports.limiter, limits_config(config));
+    let limits = Limits::new(limiter, limits_config(config));
+    Ok(CallerState { verifier: Arc::new(verifier), limits: Arc::new(limits) })
+}
+
+fn new_gateway(
+    config: &Config,
+    ports: Ports,
+    callers: CallerState,
+    clock: &Arc<dyn Clock>,
+) -> Gateway {
     let ports = GatewayPorts {
         journal: ports.journal,
         peers: ports.peers,
         archive: ports.archive,
-        limits: Arc::new(limits),
-        verifier: Arc::new(verifier),
+        limits: callers.limits,
+        verifier: callers.verifier,
         clock: Arc::clone(clock),
     };
-    Ok(Gateway::new(gateway_config(config), ports))
+    Gateway::new(gateway_config(config), ports)
+}
+
+/// Lets a gateway pass on what the identity service answers.
+fn forwarding(config: &Config, gateway: Gateway) -> Result<Gateway, Failure> {
+    let IdentityUrl::At(url) = &config.identity.url else { return Ok(gateway) };
+    let routes = forward::routes(url);
+    let routes = routes.map_err(|error| Failure::usage(format!("identity.url: {error}")))?;
+    Ok(gateway.also(routes, openapi_document()))
 }
 
 fn gateway_config(config: &Config) -> GatewayConfig {

@@ -13,7 +13,13 @@ const OWNERS: [(&str, &[&str]); 7] = [
     ("jsonwebtoken", &["stormwire-tokens", "stormwire-identity"]),
     (
         "sqlx",
-        &["stormwire-sql", "stormwire-embedded", "stormwire-archive-postgres", "stormwire-load"],
+        &[
+            "stormwire-sql",
+            "stormwire-embedded",
+            "stormwire-archive-postgres",
+            "stormwire-identity",
+            "stormwire-load",
+        ],
     ),
     // The client speaks with it, the gateway forms and reads its frames.
     ("tokio-tungstenite", &["stormwire-client", "stormwire-gateway", "stormwire-load"]),

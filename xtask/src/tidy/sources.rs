@@ -47,6 +47,7 @@ const RESERVED: [Reserved; 10] = [
             "crates/journal/tests/",
             "crates/wire/tests/",
             "services/gateway/tests/",
+            "services/identity/tests/",
         ],
         why: "configuration is handed in",
     },

@@ -25,6 +25,7 @@ pub(crate) struct Cluster {
     nats_url: String,
     database_url: String,
     redis_url: String,
+    identity_url: Option<String>,
     token: String,
     data_dir: PathBuf,
 }
@@ -38,6 +39,12 @@ impl Cluster {
         }
         let mut cluster = Self::servers(options).await?;
         cluster.token = token(program, &cluster.data_dir)?;
+        for number in 1..=options.identities {
+            let listen = Port::reserve().map_err(Failure::doing("a port"))?;
+            let url = format!("http://127.0.0.1:{}", listen.number());
+            cluster.role(options, program, ("identity", number), Some(listen)).await?;
+            cluster.identity_url.get_or_insert(url);
+        }
         for number in 1..=options.gateways {
             let listen = gateway_port(number).map_err(Failure::doing("a port"))?;
             cluster.role(options, program, ("gateway", number), Some(listen)).await?;
@@ -74,7 +81,15 @@ impl Cluster {
             .collect();
         members.push(Member::Postgres(Arc::new(postgres)));
         members.push(Member::Redis(Arc::new(redis)));
-        Ok(Self { members, nats_url, database_url, redis_url, token: String::new(), data_dir })
+        Ok(Self {
+            members,
+            nats_url,
+            database_url,
+            redis_url,
+            identity_url: None,
+            token: String::new(),
+            data_dir,
+        })
     }
 
     async fn role(
@@ -97,6 +112,9 @@ impl Cluster {
             .variable("STORMWIRE_ARCHIVE_URL", self.database_url.clone())
             .variable("STORMWIRE_LIMITS_URL", self.redis_url.clone())
             .variable("STORMWIRE_MANAGEMENT_LISTEN", local(&management));
+        if let (Some(url), "gateway") = (&self.identity_url, kind) {
+            launch = launch.variable("STORMWIRE_IDENTITY_URL", url.clone());
+        }
         for (name, value) in &options.environment {
             launch = launch.variable(name, *value);
         }
@@ -153,6 +171,7 @@ impl Cluster {
     /// The addresses of the gateways.
     pub(crate) fn urls(&self) -> Vec<String> {
         self.roles()
+            .filter(|role| role.name.starts_with("gateway"))
             .filter_map(|role| role.listen.as_ref())
             .map(|port| format!("http://127.0.0.1:{}", port.number()))
             .collect()
@@ -178,6 +197,7 @@ impl Cluster {
             ("DATABASE_URL".to_owned(), self.database_url.clone()),
             ("NATS_URL".to_owned(), self.nats_url.clone()),
             ("REDIS_URL".to_owned(), self.redis_url.clone()),
+            ("IDENTITY_URL".to_owned(), self.identity_url.clone().unwrap_or_default()),
             ("METRICS_URLS".to_owned(), metrics.join(",")),
         ];
         for member in &self.members {

@@ -22,9 +22,10 @@ pub(crate) enum Member {
 /// A process of `stormwire`.
 #[derive(Debug)]
 pub(crate) struct Role {
-    name: String,
+    /// As in `PID_<name>`.
+    pub(crate) name: String,
     server: Server,
-    /// Clients connect here; a worker has none.
+    /// Clients connect here, or gateways where it is an identity service; a worker has none.
     pub(crate) listen: Option<Port>,
     /// Probes and metrics are here.
     pub(crate) management: Port,

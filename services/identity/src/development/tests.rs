@@ -1,6 +1,8 @@
 //! What is signed here is what the verifier accepts.
 
 use super::*;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use stormwire_core::SystemClock;
 use stormwire_telemetry::Tasks;

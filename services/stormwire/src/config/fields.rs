@@ -173,6 +173,34 @@ pub(crate) const FIELDS: &[Field] = &[
     field("auth.issuer", TEXT, "stormwire", "What a token's `iss` must say."),
     field("auth.audience", TEXT, "stormwire", "What a token's `aud` must hold."),
 
+    field("identity.url", url(&["self:", "http://", "https://"], true), "",
+        "Who keeps accounts and signs tokens: `self:` is this process (the server without a command; a role of a cluster takes it for nobody), `http://identity:8080` the service to which gateways forward `/v1/auth/*` and `/.well-known/*` and whose keys they trust, unless `auth.jwks` names others. Empty: nobody.")
+        .per_profile(["self:", "", ""]),
+    field("identity.public_url", url(&["http://", "https://"], true), "",
+        "Where clients reach the routes under `/v1/auth/` and `/.well-known/`, for the discovery document. Empty: where the request was sent."),
+    field("identity.key_ring", OPTIONAL, "",
+        "The file of the keys that seal mail addresses and signing keys, the same for all identity processes; see docs/identity.md. Empty: `identity-keys` in `data_dir`, made at the first start; `stormwire identity` in production wants it named."),
+    field("identity.algorithm", Kind::Choice(&["RS256", "ES256", "EdDSA"]), "RS256",
+        "How tokens are signed."),
+    field("identity.rotate_every", span(HOUR, 366 * 24 * HOUR), "30d",
+        "How often a new signing key is made. It is published ten minutes before it signs, and its predecessor until nothing that it signed is valid."),
+    field("identity.access_ttl", span(MINUTE, 24 * HOUR), "15m", "How long an access token is valid."),
+    field("identity.refresh_ttl", span(HOUR, 366 * 24 * HOUR), "7d",
+        "How long a refresh token is valid; each is good once."),
+    field("identity.registration", Kind::Choice(&["open", "closed"]), "open",
+        "Whether whoever asks gets an account."),
+    field("identity.publish", Kind::List, "",
+        "Channels or patterns that every account may publish and signal on; an admin may on all. Empty: none.")
+        .per_profile(["*", "", ""]),
+    field("identity.subscribe", Kind::List, "",
+        "Channels or patterns that every account may subscribe to and read the history and the presence of; an admin may all. Empty: none.")
+        .per_profile(["*", "", ""]),
+    field("identity.mail", url(&["log:"], true), "",
+        "Who takes mails: `log:` writes them to the log, refused in production. Empty: nobody, and addresses are not confirmed and forgotten passwords not replaced.")
+        .per_profile(["log:", "log:", ""]),
+    field("identity.hash_places", count(1, 64), "2",
+        "Passwords that one process hashes at a time, each on a core of its own; more wait, and more than 32 for each place are told to come back."),
+
     field("gateway.event_bytes_max", size(1, 128 * KIB), "64KiB", "Most bytes of one event's data."),
     field("gateway.linger", span(0, 1000), "0ms",
         "How long an idle partition waits for more events before it writes: up to 1ms halves the journal's work at moderate rates and adds 1 to 2 ms."),

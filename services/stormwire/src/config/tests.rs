@@ -85,6 +85,10 @@ fn production_refuses_what_is_only_good_enough_for_trying_out() {
     let fine = "profile = \"production\"\n[auth]\njwks = \"/etc/keys.json\"";
     let config = Config::read(&sources(fine, &[], &[])).unwrap();
     assert_eq!((config.profile, config.log.pretty), (Profile::Production, false));
+    let own = "profile = \"production\"\n[identity]\nurl = \"self:\"";
+    Config::read(&sources(own, &[], &[])).unwrap();
+    let mail = problems(&sources(&format!("{own}\nmail = \"log:\""), &[], &[]));
+    assert!(mail.contains("identity.mail = \"log:\""), "{mail}");
     assert!(problems(&sources("[journal]\nreplicas = 2", &[], &[])).contains("expected 1, 3 or 5"));
 }
 

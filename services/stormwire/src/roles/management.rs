@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stormwire_archive::Archive;
+use stormwire_identity::Identity;
 use stormwire_journal::Journal;
 use stormwire_telemetry::{CancellationToken, Tasks, metrics_handle};
 use stormwire_web::{WebConfig, finish};
@@ -87,6 +88,37 @@ pub(super) fn worker_routes(
         .route("/health", get(health))
         .route("/metrics", get(metrics));
     finish(routes, &WebConfig::default())
+}
+
+/// What the identity service tells about itself.
+pub(super) fn identity_routes(identity: &Identity, draining: CancellationToken) -> Router {
+    let started = Instant::now();
+    let identity = identity.clone();
+    let health = move || {
+        let (identity, draining) = (identity.clone(), draining.clone());
+        async move {
+            let database = said(timeout(PROBE_WITHIN, identity.ping()).await);
+            let ok = database == "ok" && identity.is_ready() && !draining.is_cancelled();
+            let report = json!({
+                "status": if ok { "ok" } else { "down" },
+                "uptime": started.elapsed().as_secs(),
+                "version": env!("CARGO_PKG_VERSION"),
+                "database": database,
+                "signing_key": if identity.is_ready() { "ok" } else { "not there yet" },
+            });
+            (if ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, axum::Json(report))
+        }
+    };
+    Router::new()
+        .route("/ping", get(async || "pong"))
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(health.clone()))
+        .route("/health", get(health))
+}
+
+/// The same, and the metrics.
+pub(super) fn with_metrics(probes: Router) -> Router {
+    probes.route("/metrics", get(metrics))
 }
 
 async fn metrics() -> Response {

@@ -4,5 +4,6 @@
 
 mod cluster;
 mod embedded;
+mod identity;
 mod kit;
 mod refusals;

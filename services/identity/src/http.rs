@@ -1,0 +1,64 @@
+//! The routes under `/v1/auth/` and `/.well-known/`.
+
+mod account;
+mod input;
+mod login;
+mod mail;
+mod sessions;
+mod well_known;
+
+use crate::service::{Identity, Shared};
+use axum::Router;
+use axum::extract::FromRef;
+use std::sync::Arc;
+use stormwire_web::CallerState;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// What the routes need.
+#[derive(Clone)]
+pub(crate) struct HttpState {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) caller: CallerState,
+}
+
+impl FromRef<HttpState> for CallerState {
+    fn from_ref(state: &HttpState) -> Self {
+        state.caller.clone()
+    }
+}
+
+impl Identity {
+    /// Everything that a client can ask for; `caller` verifies the tokens that this service signs.
+    pub fn routes(&self, caller: CallerState) -> Router {
+        let state = HttpState { shared: Arc::clone(&self.shared), caller };
+        api().with_state(state).split_for_parts().0
+    }
+}
+
+fn api() -> OpenApiRouter<HttpState> {
+    OpenApiRouter::new()
+        .routes(routes!(account::register))
+        .routes(routes!(account::password))
+        .routes(routes!(account::role))
+        .routes(routes!(login::login))
+        .routes(routes!(login::refresh))
+        .routes(routes!(login::logout))
+        .routes(routes!(sessions::own))
+        .routes(routes!(sessions::of_user))
+        .routes(routes!(sessions::end_own))
+        .routes(routes!(sessions::end_of_user))
+        .routes(routes!(mail::ask_for_verification))
+        .routes(routes!(mail::verify))
+        .routes(routes!(mail::ask_for_reset))
+        .routes(routes!(mail::reset))
+        .routes(routes!(well_known::jwks))
+        .routes(routes!(well_known::configuration))
+}
+
+/// The description of the routes.
+#[must_use]
+pub fn openapi_document() -> OpenApi {
+    api().into_openapi()
+}
