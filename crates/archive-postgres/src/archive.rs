@@ -3,16 +3,20 @@
 use crate::config::PostgresConfig;
 use crate::memory::Memories;
 use crate::partitions::Partitions;
+use crate::readers::Readers;
 use crate::server::Server;
-use crate::{channels, dead_letters, history, leases, persist, schema};
+use crate::{
+    channels, dead_letters, history, hosts, leases, persist, positions, prefix, retention, schema,
+};
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_archive::{
-    Archive, ArchiveError, Batch, ChannelInfo, ChannelQuery, DeadLetter, DeadLetterFilter,
-    HistoryPage, HistoryQuery, Lease, LedgerEntry, PersistError, Roster,
+    Archive, ArchiveError, Batch, ChannelInfo, ChannelQuery, Counted, DeadLetter, DeadLetterFilter,
+    HistoryPage, HistoryQuery, Lease, LedgerEntry, Missing, PersistError, Retained, Retention,
+    Roster,
 };
-use stormwire_core::{Channel, Partition, PartitionCount, Position, Timestamp};
+use stormwire_core::{Channel, Epoch, Partition, PartitionCount, Position, Timestamp};
 use stormwire_guard::BreakerState;
 use stormwire_sql::PoolState;
 use tokio::sync::Semaphore;
@@ -25,7 +29,8 @@ pub struct PostgresArchive {
 
 struct Inner {
     primary: Arc<Server>,
-    readers: history::Readers,
+    readers: Readers,
+    replica_keeps_all: bool,
     partitions: Partitions,
     memories: Memories,
     persist_deadline: Duration,
@@ -44,17 +49,24 @@ impl PostgresArchive {
         let replica = config.replica_url.as_ref();
         let replica =
             replica.map(|url| Server::new("postgres_replica", url, &config)).transpose()?;
+        if replica.as_ref().is_some_and(|replica| replica.hosts().len() > 1) {
+            let text = "the replica's URL names several servers; one is due".to_owned();
+            return Err(ArchiveError::Protocol(text));
+        }
+        if primary.hosts().len() > 1 {
+            tokio::spawn(hosts::follow_primary(Arc::downgrade(&primary)));
+        }
         if config.migrate_at_start {
             let primary = Arc::downgrade(&primary);
             tokio::spawn(schema::migrate_until_done(primary));
         }
         let inner = Inner {
-            readers: history::Readers {
+            readers: Readers {
                 primary: Arc::clone(&primary),
                 replica,
                 permits: Semaphore::new(config.readers.max(1)),
-                covered: history::Covered::default(),
             },
+            replica_keeps_all: config.replica_keeps_all,
             primary,
             partitions: Partitions::new(config.span),
             memories: Memories::default(),
@@ -66,7 +78,7 @@ impl PostgresArchive {
     /// The use of the primary's pool now.
     #[must_use]
     pub fn pool(&self) -> PoolState {
-        self.inner.primary.pool.state()
+        self.inner.primary.pool().state()
     }
 
     /// The breaker of the primary.
@@ -77,9 +89,9 @@ impl PostgresArchive {
 
     /// Closes all connections, after those in use have come back.
     pub async fn close(&self) {
-        self.inner.primary.pool.close().await;
+        self.inner.primary.pool().close().await;
         if let Some(replica) = &self.inner.readers.replica {
-            replica.pool.close().await;
+            replica.pool().close().await;
         }
     }
 }
@@ -92,6 +104,25 @@ impl Archive for PostgresArchive {
 
     async fn ledger(&self, partition: Partition) -> Result<Option<LedgerEntry>, ArchiveError> {
         leases::ledger(&self.inner.primary, partition).await
+    }
+
+    async fn ledgers(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<Vec<(Partition, LedgerEntry)>, ArchiveError> {
+        leases::ledgers(&self.inner.primary, partitions).await
+    }
+
+    async fn replicated(&self, partition: Partition) -> Result<Option<LedgerEntry>, ArchiveError> {
+        if !self.inner.replica_keeps_all {
+            return Ok(None);
+        }
+        let Some(replica) = &self.inner.readers.replica else {
+            let text = "the replica that must keep all has no URL".to_owned();
+            return Err(ArchiveError::Unavailable(text));
+        };
+        let nothing = LedgerEntry { epoch: Epoch(0), last_seq: 0, last_frame: None };
+        Ok(Some(leases::ledger(replica, partition).await?.unwrap_or(nothing)))
     }
 
     async fn acquire(
@@ -141,8 +172,30 @@ impl Archive for PostgresArchive {
         query: HistoryQuery,
         limit: usize,
         bytes: usize,
+        journal_from: Position,
     ) -> Result<HistoryPage, ArchiveError> {
-        self.inner.readers.page(channel, partition, &query, limit, bytes).await
+        let ask = history::Ask { channel, partition, query: &query, limit, bytes };
+        self.inner.readers.page(&ask, journal_from).await
+    }
+
+    async fn count_after(
+        &self,
+        channel: &Channel,
+        partition: Partition,
+        after: Position,
+        bound: u64,
+        journal_from: Position,
+    ) -> Result<Counted, ArchiveError> {
+        self.inner.readers.count_after(channel, partition, after, bound, journal_from).await
+    }
+
+    async fn missing(
+        &self,
+        partition: Partition,
+        from: Position,
+        to: Position,
+    ) -> Result<Vec<Missing>, ArchiveError> {
+        history::missing(&self.inner.primary, partition, from, to).await
     }
 
     async fn history_of_prefix(
@@ -152,8 +205,10 @@ impl Archive for PostgresArchive {
         after: Position,
         limit: usize,
         bytes: usize,
+        journal_from: Position,
     ) -> Result<HistoryPage, ArchiveError> {
-        self.inner.readers.prefix_page(partition, prefix, after, (limit, bytes)).await
+        let ask = prefix::Ask { partition, prefix, after, limit, bytes };
+        self.inner.readers.prefix_page(&ask, journal_from).await
     }
 
     async fn position_of_prefix_at(
@@ -180,6 +235,38 @@ impl Archive for PostgresArchive {
 
     async fn channels(&self, query: &ChannelQuery) -> Result<Vec<ChannelInfo>, ArchiveError> {
         channels::page(&self.inner.primary, query).await
+    }
+
+    async fn read_position(
+        &self,
+        user: &str,
+        channel: &Channel,
+    ) -> Result<Option<Position>, ArchiveError> {
+        positions::get(&self.inner.primary, user, channel).await
+    }
+
+    async fn set_read_position(
+        &self,
+        user: &str,
+        channel: &Channel,
+        position: Position,
+        force: bool,
+    ) -> Result<Position, ArchiveError> {
+        positions::set(&self.inner.primary, user, channel, position, force).await
+    }
+
+    async fn maintain(&self, worker: &str, ttl: Duration) -> Result<bool, ArchiveError> {
+        retention::maintain(&self.inner.primary, worker, ttl).await
+    }
+
+    async fn retain(
+        &self,
+        worker: &str,
+        retention: &Retention,
+        now: Timestamp,
+    ) -> Result<Retained, ArchiveError> {
+        let span = self.inner.partitions.span();
+        retention::retain(&self.inner.primary, worker, retention, now, span).await
     }
 
     async fn dead_letters(

@@ -17,10 +17,13 @@ pub enum PartitionSpan {
 /// The archive's settings. The defaults suit one worker or gateway process.
 #[derive(Debug, Clone)]
 pub struct PostgresConfig {
-    /// `postgres://user:password@host:port/database?sslmode=…`.
+    /// `postgres://user:password@host:port/database?sslmode=…`. Of several hosts, divided by commas, the
+    /// one that takes writes is used.
     pub url: String,
     /// A streaming replica for history pages; the primary answers where it is behind or away.
     pub replica_url: Option<String>,
+    /// Whether nothing may be forgotten elsewhere that the replica does not have.
+    pub replica_keeps_all: bool,
     /// Bounds of each pool (primary, replica).
     pub pool: PoolConfig,
     /// Most connections of a pool that history pages may use at a time, so that a crowd of readers
@@ -43,6 +46,7 @@ impl PostgresConfig {
         Self {
             url: url.into(),
             replica_url: None,
+            replica_keeps_all: false,
             pool: PoolConfig::default(),
             readers: 12,
             guard: GuardConfig { deadline: Duration::from_secs(5), ..GuardConfig::default() },

@@ -9,6 +9,8 @@ use stormwire_guard::GuardError;
 const LEASE_LOST: &str = "SW001";
 /// Raised by `stormwire_advance`: the ledger stands elsewhere.
 const LEDGER_MOVED: &str = "SW002";
+/// Raised by `stormwire_maintains`: another worker maintains the archive.
+pub(crate) const MAINTAINED: &str = "SW004";
 /// SQLSTATE of a table or function that is not there.
 const UNDEFINED: [&str; 2] = ["42P01", "42883"];
 
@@ -71,7 +73,7 @@ pub(crate) fn raised(
     }
 }
 
-fn code_of(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+pub(crate) fn code_of(error: &sqlx::Error) -> Option<Cow<'_, str>> {
     error.as_database_error()?.code()
 }
 

@@ -4,37 +4,30 @@
 //! on time first, inside the same statement, so that only the tables that can matter are opened. Pages
 //! that go backwards try the last day before their end and look further only if that is not enough.
 
-use crate::leases::{ledger, ledger_of};
+use crate::leases::ledger_of;
 use crate::server::Server;
 use crate::time::PgTime;
-use parking_lot::Mutex;
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
-use stormwire_archive::{ArchiveError, Gap, HistoryPage, HistoryQuery, LedgerEntry, StoredEvent};
+use stormwire_archive::{
+    ArchiveError, Counted, Gap, HistoryPage, HistoryQuery, LedgerEntry, MISSING_MAX, Missing,
+    StoredEvent,
+};
 use stormwire_core::{Channel, Epoch, FrameSeq, Offset, Partition, Position, Timestamp};
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout};
 
-/// Longest wait for a turn among the readers.
-const TURN_DEADLINE: Duration = Duration::from_secs(5);
-/// How long the primary's ledger is remembered before a replica is measured against a fresh one. The
-/// workers trim nothing that was persisted within this time, so what the replica lacks is still in the
-/// journal.
-const COVERED_FOR: Duration = Duration::from_secs(1);
 /// Most gaps told with a page.
-pub(crate) const GAPS_MAX: i64 = 1000;
+pub(crate) const GAPS_MAX: i64 = MISSING_MAX as i64;
 
 macro_rules! page {
     ($bounds:literal, $where:literal, $order:literal) => {
         concat!(
             "WITH ", $bounds,
             r#" SELECT ledger.epoch AS ledger_epoch, ledger.last_seq, ledger.last_appender, ledger.last_counter,
-                       EXISTS (SELECT FROM bound) AS is_bound, page.*
+                       EXISTS (SELECT FROM bound) AS is_bound,
+                       removed.epoch AS removed_epoch, removed."offset" AS removed_offset, page.*
                 FROM (SELECT) one
                 LEFT JOIN ledger ON ledger.partition = $1
+                LEFT JOIN removed ON removed.channel = $2
                 LEFT JOIN (
                     SELECT * FROM (
                         SELECT found.*, count(*) OVER () AS found,
@@ -92,100 +85,76 @@ const POSITION_AT: &str = r#"
                                coalesce((SELECT last_seq * 4096 + 4095 FROM below), -1))
     ORDER BY epoch, "offset" LIMIT 1"#;
 
-/// Who answers history: the replica where it has all that the primary is known to have, else the primary.
-pub(crate) struct Readers {
-    pub(crate) primary: Arc<Server>,
-    pub(crate) replica: Option<Server>,
-    pub(crate) permits: Semaphore,
-    pub(crate) covered: Covered,
-}
+/// Events after ($3, $4), counted up to $5.
+const COUNT: &str = r#"
+    WITH bound AS MATERIALIZED (
+             SELECT first_ts FROM timeline
+             WHERE partition = $1 AND (epoch, first_seq) <= ($3::integer, $4::bigint / 4096)
+             ORDER BY epoch DESC, first_seq DESC LIMIT 1)
+    SELECT ledger.epoch AS ledger_epoch, ledger.last_seq, ledger.last_appender, ledger.last_counter,
+           (SELECT count(*) FROM (
+                SELECT FROM events
+                WHERE channel = $2 AND (epoch, "offset") > ($3::integer, $4::bigint)
+                  AND ts >= coalesce((SELECT first_ts FROM bound), '-infinity')
+                LIMIT $5) found) AS events
+    FROM (SELECT) one LEFT JOIN ledger ON ledger.partition = $1"#;
 
-/// How far the primary was known to have each partition, and when.
-#[derive(Default)]
-pub(crate) struct Covered(Mutex<HashMap<Partition, (Instant, Option<LedgerEntry>)>>);
-
-impl Readers {
-    pub(crate) async fn page(
-        &self,
-        channel: &Channel,
-        partition: Partition,
-        query: &HistoryQuery,
-        limit: usize,
-        bytes: usize,
-    ) -> Result<HistoryPage, ArchiveError> {
-        let _turn = self.turn().await?;
-        let ask = Ask { channel, partition, query, limit, bytes };
-        if let Some(replica) = &self.replica {
-            let needed = self.primary_ledger(partition).await;
-            match ask.of(replica).await {
-                Ok(page) if covers(page.ledger, needed) => return Ok(page),
-                Ok(_) => tracing::debug!(partition = partition.0, "the replica is behind"),
-                Err(error) => tracing::debug!(error = %error, "the replica gave no page"),
-            }
-        }
-        ask.of(&self.primary).await
-    }
-
-    pub(crate) async fn position_at(
-        &self,
-        channel: &Channel,
-        partition: Partition,
-        since: Timestamp,
-    ) -> Result<Option<Position>, ArchiveError> {
-        let _turn = self.turn().await?;
-        let server = &self.primary;
-        server
-            .ask("position_at", || async {
-                let row = sqlx::query(POSITION_AT)
-                    .bind(partition.0.cast_signed())
-                    .bind(channel.as_str())
-                    .bind(PgTime(since))
-                    .fetch_optional(&mut *server.connection().await?)
-                    .await?;
-                row.as_ref().map(position).transpose()
-            })
-            .await
-    }
-
-    pub(crate) async fn turn(&self) -> Result<SemaphorePermit<'_>, ArchiveError> {
-        match timeout(TURN_DEADLINE, self.permits.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(ArchiveError::Unavailable("too many history pages at a time".to_owned())),
-        }
-    }
-
-    /// The primary's ledger, at most [`COVERED_FOR`] old; while the primary is away, the last one known.
-    pub(crate) async fn primary_ledger(&self, partition: Partition) -> Option<LedgerEntry> {
-        let known = self.covered.0.lock().get(&partition).copied();
-        if let Some((at, entry)) = known.filter(|(at, _)| at.elapsed() < COVERED_FOR) {
-            tracing::trace!(age_ms = at.elapsed().as_millis(), "the primary's ledger is known");
-            return entry;
-        }
-        match ledger(&self.primary, partition).await {
-            Ok(entry) => {
-                self.covered.0.lock().insert(partition, (Instant::now(), entry));
-                entry
-            }
-            Err(_) => known.and_then(|(_, entry)| entry),
-        }
-    }
-}
-
-pub(crate) fn covers(has: Option<LedgerEntry>, needed: Option<LedgerEntry>) -> bool {
-    let place = |entry: Option<LedgerEntry>| entry.map(|entry| (entry.epoch, entry.last_seq));
-    place(has) >= place(needed)
-}
-
-struct Ask<'a> {
-    channel: &'a Channel,
+/// The first position at or after a time.
+pub(crate) async fn position_at(
+    server: &Server,
+    channel: &Channel,
     partition: Partition,
-    query: &'a HistoryQuery,
-    limit: usize,
-    bytes: usize,
+    since: Timestamp,
+) -> Result<Option<Position>, ArchiveError> {
+    server
+        .ask("position_at", || async {
+            let row = sqlx::query(POSITION_AT)
+                .bind(partition.0.cast_signed())
+                .bind(channel.as_str())
+                .bind(PgTime(since))
+                .fetch_optional(&mut *server.connection().await?)
+                .await?;
+            row.as_ref().map(position).transpose()
+        })
+        .await
+}
+
+/// The number of events after a position, and the ledger of the same moment.
+pub(crate) async fn count(
+    server: &Server,
+    channel: &Channel,
+    partition: Partition,
+    after: Position,
+    bound: u64,
+) -> Result<Counted, ArchiveError> {
+    server
+        .ask("count_after", || async {
+            let row = sqlx::query(COUNT)
+                .bind(partition.0.cast_signed())
+                .bind(channel.as_str())
+                .bind(i32::try_from(after.epoch.0).unwrap_or(i32::MAX))
+                .bind(i64::try_from(after.offset.0).unwrap_or(i64::MAX))
+                .bind(i64::try_from(bound).unwrap_or(i64::MAX))
+                .fetch_one(&mut *server.connection().await?)
+                .await?;
+            let events = row.try_get::<i64, _>("events")?.cast_unsigned();
+            Ok(Counted { events, ledger: ledger_of(&row)? })
+        })
+        .await
+}
+
+/// A page as it is asked for.
+pub(crate) struct Ask<'a> {
+    pub(crate) channel: &'a Channel,
+    pub(crate) partition: Partition,
+    pub(crate) query: &'a HistoryQuery,
+    pub(crate) limit: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Ask<'_> {
-    async fn of(&self, server: &Server) -> Result<HistoryPage, ArchiveError> {
+    /// The page as `server` has it.
+    pub(crate) async fn of(&self, server: &Server) -> Result<HistoryPage, ArchiveError> {
         server
             .ask("history", || async {
                 let mut connection = server.connection().await?;
@@ -243,8 +212,9 @@ impl Ask<'_> {
         Found::of(&rows, self.limit)
     }
 
-    /// Missing stretches between the page's ends, as far as its ledger goes. They are written with the
-    /// ledger and never change, so a later look at them sees the same.
+    /// Missing stretches between the page's ends, as far as its ledger goes. Those of the log are written
+    /// with the ledger and never change, so a later look at them sees the same; what retention removed
+    /// was read with the page.
     async fn gaps(
         &self,
         connection: &mut PgConnection,
@@ -266,7 +236,8 @@ impl Ask<'_> {
                 (from, end.min((epoch, offset - 1)))
             }
         };
-        sqlx::query(
+        let mut gaps: Vec<Gap> = removed(page.removed, from, to).into_iter().collect();
+        let lost = sqlx::query(
             "SELECT epoch, from_offset, to_offset, reason FROM gaps
              WHERE partition = $1 AND (channel IS NULL OR channel = $2)
                AND (epoch, to_offset) >= ($3::bigint, $4) AND (epoch, from_offset) <= ($5::bigint, $6)
@@ -280,11 +251,60 @@ impl Ask<'_> {
         .bind(to.1)
         .bind(GAPS_MAX)
         .fetch_all(connection)
-        .await?
-        .iter()
-        .map(gap)
-        .collect()
+        .await?;
+        for row in &lost {
+            gaps.push(gap(row)?);
+        }
+        Ok(gaps)
     }
+}
+
+/// What was removed through `edge`, between two places that a page covers.
+pub(crate) fn removed(edge: Option<Position>, from: (i64, i64), to: (i64, i64)) -> Option<Gap> {
+    let edge = edge?;
+    let (epoch, last) = (i64::from(edge.epoch.0), edge.offset.0.cast_signed());
+    let first = if from.0 == epoch { from.1.max(0) } else { 0 };
+    let last = if to.0 == epoch { last.min(to.1) } else { last };
+    let touches = from.0 <= epoch && epoch <= to.0 && first <= last;
+    touches.then(|| Gap {
+        epoch: edge.epoch,
+        from: Offset(first.cast_unsigned()),
+        to: Offset(last.cast_unsigned()),
+        reason: "removed by retention".to_owned(),
+    })
+}
+
+/// Stretches between two positions, those of one channel with its name.
+pub(crate) async fn missing(
+    server: &Server,
+    partition: Partition,
+    from: Position,
+    to: Position,
+) -> Result<Vec<Missing>, ArchiveError> {
+    let place =
+        |at: Position| (i64::from(at.epoch.0), i64::try_from(at.offset.0).unwrap_or(i64::MAX));
+    let (from, to) = (place(from), place(to));
+    server
+        .ask("missing", || async {
+            let rows = sqlx::query(
+                "SELECT epoch, from_offset, to_offset, reason, channel FROM gaps
+                 WHERE partition = $1 AND (epoch, to_offset) >= ($2::bigint, $3)
+                   AND (epoch, from_offset) <= ($4::bigint, $5)
+                 ORDER BY epoch, from_offset LIMIT $6",
+            )
+            .bind(partition.0.cast_signed())
+            .bind(from.0)
+            .bind(from.1)
+            .bind(to.0)
+            .bind(to.1)
+            .bind(GAPS_MAX)
+            .fetch_all(&mut *server.connection().await?)
+            .await?;
+            rows.iter()
+                .map(|row| Ok(Missing { gap: gap(row)?, channel: row.try_get("channel")? }))
+                .collect()
+        })
+        .await
 }
 
 pub(crate) fn last_offset(seq: FrameSeq) -> i64 {
@@ -297,6 +317,7 @@ struct Found {
     more: bool,
     is_bound: bool,
     ledger: Option<LedgerEntry>,
+    removed: Option<Position>,
 }
 
 impl Found {
@@ -314,8 +335,19 @@ impl Found {
             events,
             is_bound: first.try_get("is_bound")?,
             ledger: ledger_of(first)?,
+            removed: edge(first)?,
         })
     }
+}
+
+/// The columns `removed_epoch` and `removed_offset`, which may be null.
+pub(crate) fn edge(row: &PgRow) -> Result<Option<Position>, sqlx::Error> {
+    let epoch: Option<i32> = row.try_get("removed_epoch")?;
+    let offset: Option<i64> = row.try_get("removed_offset")?;
+    Ok(epoch.zip(offset).map(|(epoch, offset)| Position {
+        epoch: Epoch(epoch.cast_unsigned()),
+        offset: Offset(offset.cast_unsigned()),
+    }))
 }
 
 /// An event of a row with all columns of an event.

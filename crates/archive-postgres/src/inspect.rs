@@ -1,5 +1,6 @@
 //! What an operator wants to know about a Postgres server before trusting it with the archive.
 
+use crate::hosts;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::str::FromStr as _;
@@ -37,11 +38,23 @@ SELECT current_setting('server_version'),
            AND current_setting('synchronous_commit') <> 'off',
        current_setting('max_connections')::int";
 
-/// Asks the server at `url`, once, with a connection of its own.
+/// Asks the server at `url`, once, with a connection of its own; of several that the URL names the one
+/// that takes writes.
 ///
 /// # Errors
 /// [`ArchiveError`]: the URL cannot be read, or nobody answers in time.
 pub async fn inspect(url: &str, deadline: Duration) -> Result<Inspection, ArchiveError> {
+    let mut found = Err(ArchiveError::Protocol("its URL names no server".to_owned()));
+    for host in hosts::split(url) {
+        found = inspect_one(&host, deadline).await;
+        if found.as_ref().is_ok_and(|inspection| !inspection.is_replica) {
+            break;
+        }
+    }
+    found
+}
+
+async fn inspect_one(url: &str, deadline: Duration) -> Result<Inspection, ArchiveError> {
     let options = PgConnectOptions::from_str(url).map_err(|error| {
         // Not the URL itself: it may hold a password.
         ArchiveError::Protocol(format!("its URL cannot be read: {error}"))

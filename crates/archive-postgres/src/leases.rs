@@ -42,6 +42,31 @@ pub(crate) async fn ledger(
         .await
 }
 
+/// Many ledgers in one question.
+pub(crate) async fn ledgers(
+    server: &Server,
+    partitions: &[Partition],
+) -> Result<Vec<(Partition, LedgerEntry)>, ArchiveError> {
+    let partitions: Vec<i16> =
+        partitions.iter().map(|partition| partition.0.cast_signed()).collect();
+    server
+        .ask("ledgers", || async {
+            let rows = sqlx::query(
+                "SELECT partition, epoch AS ledger_epoch, last_seq, last_appender, last_counter
+                 FROM ledger WHERE partition = ANY ($1)",
+            )
+            .bind(&partitions)
+            .fetch_all(&mut *server.connection().await?)
+            .await?;
+            let entry = |row: &PgRow| {
+                let partition = Partition(row.try_get::<i16, _>("partition")?.cast_unsigned());
+                Ok(ledger_of(row)?.map(|entry| (partition, entry)))
+            };
+            rows.iter().filter_map(|row| entry(row).transpose()).collect()
+        })
+        .await
+}
+
 /// Rows of leases and ledger are made once; then whatever has expired is taken. Rows that another
 /// worker is just taking are passed over, not waited for.
 pub(crate) async fn acquire(

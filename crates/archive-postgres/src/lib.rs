@@ -8,9 +8,10 @@
 //!
 //! - `persist`, `copy`, `memory`: a batch on its way in, and what is kept between batches;
 //! - `refused`: rows that Postgres will not store become dead letters, the rest of the batch goes on;
-//! - `history`, `prefix`, `channels`, `dead_letters`, `leases`: the other tables;
-//! - `partitions`: tables by time, made ahead;
-//! - `server`: one database with its pool and its guard.
+//! - `history`, `prefix`, `channels`, `positions`, `dead_letters`, `leases`: the other tables;
+//! - `readers`: whether the replica or the primary answers a read of history;
+//! - `partitions`: tables by time, made ahead; `retention`: what is removed, and when;
+//! - `server`: one database with its pool and its guard; `hosts`: which of several it is.
 
 mod archive;
 mod channels;
@@ -19,14 +20,18 @@ mod copy;
 mod dead_letters;
 mod error;
 mod history;
+mod hosts;
 mod inspect;
 mod leases;
 mod literal;
 mod memory;
 mod partitions;
 mod persist;
+mod positions;
 mod prefix;
+mod readers;
 mod refused;
+mod retention;
 mod schema;
 mod server;
 mod time;

@@ -46,6 +46,7 @@ pub(crate) struct Memory {
 /// What was stored of a channel since the table's counts.
 pub(crate) struct Count {
     pub(crate) events: u64,
+    pub(crate) bytes: u64,
     pub(crate) last: Offset,
     pub(crate) last_at: Timestamp,
 }
@@ -102,24 +103,35 @@ impl Memory {
                 let last = Offset::new(*seq, run.first + run.count.saturating_sub(1));
                 let stored = stored(first, last, refused);
                 let Some((first, last, count)) = stored else { continue };
+                let is_stored = |index| !refused.contains_key(&Offset::new(*seq, index));
+                let kept =
+                    run.events().filter(|event| refused.is_empty() || is_stored(event.index));
+                let bytes = kept.map(|event| event.data.len() as u64).sum();
                 if !self.known.contains(run.channel) {
                     self.known.insert(run.channel.into());
                     let (name, by) = (run.channel.into(), run.user.into());
                     fresh.push(Fresh { name, at: *ts, by, first });
                 }
-                self.add(run.channel, count, last, *ts);
+                self.add(run.channel, (count, bytes), last, *ts);
             }
         }
         fresh
     }
 
-    fn add(&mut self, channel: &str, events: u64, last: Offset, last_at: Timestamp) {
+    fn add(
+        &mut self,
+        channel: &str,
+        (events, bytes): (u64, u64),
+        last: Offset,
+        last_at: Timestamp,
+    ) {
         self.events += events;
         if let Some(count) = self.counts.get_mut(channel) {
             count.events += events;
+            count.bytes += bytes;
             (count.last, count.last_at) = (last, last_at);
         } else {
-            self.counts.insert(channel.into(), Count { events, last, last_at });
+            self.counts.insert(channel.into(), Count { events, bytes, last, last_at });
         }
     }
 
@@ -216,14 +228,14 @@ mod tests {
     async fn counts_wait_while_they_would_cost_more_than_the_events() {
         let mut memory = Memories::default().take(&lease(1), 0);
         for i in 0..1000u64 {
-            memory.add(&format!("a:{i}"), 5, Offset(i), Timestamp(0));
+            memory.add(&format!("a:{i}"), (5, 10), Offset(i), Timestamp(0));
         }
         assert!(!memory.is_due(5000));
         assert!(memory.is_due(999), "a small batch has time");
         tokio::time::advance(HOLD_BACK).await;
         assert!(memory.is_due(5000));
         memory.counted(7);
-        memory.add("a:1", 64, Offset(1), Timestamp(0));
+        memory.add("a:1", (64, 64), Offset(1), Timestamp(0));
         assert!(memory.is_due(5000), "one row for 64 events is cheap");
     }
 

@@ -25,6 +25,11 @@ impl Partitions {
         Self { span, made: Mutex::default() }
     }
 
+    /// How much time one table holds.
+    pub(crate) const fn span(&self) -> PartitionSpan {
+        self.span
+    }
+
     /// Sees to the tables from `now` on, and counts what waits in the default one.
     pub(crate) async fn keep_ahead(&self, server: &Server, now: Timestamp) {
         let present = self.index(now);

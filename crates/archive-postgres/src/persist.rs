@@ -185,6 +185,8 @@ fn put_counts(sql: &mut String, memory: &Memory, counts: bool) {
     literal::numbers(sql, counts().map(|(_, count)| count.last.0.cast_signed()));
     sql.push_str(", ");
     literal::numbers(sql, counts().map(|(_, count)| crate::time::clamp(count.last_at).0));
+    sql.push_str(", ");
+    literal::numbers(sql, counts().map(|(_, count)| count.bytes.cast_signed()));
 }
 
 /// A connection in the middle of something. Unless the transaction ended well it is closed, never given

@@ -2,7 +2,7 @@
 //! have: first which channels come next, then some events of each of them, cut where a channel that
 //! was not read to its end could still have something to say.
 
-use crate::history::{GAPS_MAX, Readers, covers, event, gap, last_offset, position};
+use crate::history::{GAPS_MAX, edge, event, gap, last_offset, position, removed};
 use crate::leases::ledger_of;
 use crate::server::Server;
 use crate::time::PgTime;
@@ -66,57 +66,36 @@ const PLACE_AT: &str = r#"
     WHERE partition = $1 AND last_ts >= $2
     ORDER BY epoch, first_seq LIMIT 1"#;
 
-impl Readers {
-    pub(crate) async fn prefix_page(
-        &self,
-        partition: Partition,
-        prefix: &str,
-        after: Position,
-        (limit, bytes): (usize, usize),
-    ) -> Result<HistoryPage, ArchiveError> {
-        let _turn = self.turn().await?;
-        let ask = Ask { partition, prefix, after, limit, bytes };
-        if let Some(replica) = &self.replica {
-            let needed = self.primary_ledger(partition).await;
-            match ask.of(replica).await {
-                Ok(page) if covers(page.ledger, needed) => return Ok(page),
-                Ok(_) => tracing::debug!(partition = partition.0, "the replica is behind"),
-                Err(error) => tracing::debug!(error = %error, "the replica gave no page"),
-            }
-        }
-        ask.of(&self.primary).await
-    }
-
-    pub(crate) async fn place_at(
-        &self,
-        partition: Partition,
-        since: Timestamp,
-    ) -> Result<Option<Position>, ArchiveError> {
-        let _turn = self.turn().await?;
-        let server = &self.primary;
-        server
-            .ask("position_of_prefix_at", || async {
-                let row = sqlx::query(PLACE_AT)
-                    .bind(partition.0.cast_signed())
-                    .bind(PgTime(since))
-                    .fetch_optional(&mut *server.connection().await?)
-                    .await?;
-                row.as_ref().map(position).transpose()
-            })
-            .await
-    }
+/// A position of the partition behind which everything stands that was taken at or after a time.
+pub(crate) async fn place_at(
+    server: &Server,
+    partition: Partition,
+    since: Timestamp,
+) -> Result<Option<Position>, ArchiveError> {
+    server
+        .ask("position_of_prefix_at", || async {
+            let row = sqlx::query(PLACE_AT)
+                .bind(partition.0.cast_signed())
+                .bind(PgTime(since))
+                .fetch_optional(&mut *server.connection().await?)
+                .await?;
+            row.as_ref().map(position).transpose()
+        })
+        .await
 }
 
-struct Ask<'a> {
-    partition: Partition,
-    prefix: &'a str,
-    after: Position,
-    limit: usize,
-    bytes: usize,
+/// A page as it is asked for.
+pub(crate) struct Ask<'a> {
+    pub(crate) partition: Partition,
+    pub(crate) prefix: &'a str,
+    pub(crate) after: Position,
+    pub(crate) limit: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Ask<'_> {
-    async fn of(&self, server: &Server) -> Result<HistoryPage, ArchiveError> {
+    /// The page as `server` has it.
+    pub(crate) async fn of(&self, server: &Server) -> Result<HistoryPage, ArchiveError> {
         server
             .ask("history_of_prefix", || async {
                 let mut connection = server.connection().await?;
@@ -176,7 +155,18 @@ impl Ask<'_> {
             Some(last) => (i64::from(last.position.epoch.0), last.position.offset.0.cast_signed()),
             None => (i64::from(ledger.epoch.0), last_offset(ledger.last_seq)),
         };
-        sqlx::query(
+        let last = sqlx::query(
+            r#"SELECT epoch AS removed_epoch, "offset" AS removed_offset FROM removed
+               WHERE channel >= $1 AND channel < $2 ORDER BY epoch DESC, "offset" DESC LIMIT 1"#,
+        )
+        .bind(self.prefix)
+        .bind(self.below())
+        .fetch_optional(&mut *connection)
+        .await?;
+        let last = last.as_ref().map_or(Ok(None), edge)?;
+        let from = (i64::from(epoch), offset.saturating_add(1));
+        let mut gaps: Vec<Gap> = removed(last, from, end).into_iter().collect();
+        let lost = sqlx::query(
             "SELECT epoch, from_offset, to_offset, reason FROM gaps
              WHERE partition = $1 AND (channel IS NULL OR channel >= $2 AND channel < $3)
                AND (epoch, to_offset) > ($4::integer, $5::bigint)
@@ -192,9 +182,10 @@ impl Ask<'_> {
         .bind(end.1)
         .bind(GAPS_MAX)
         .fetch_all(connection)
-        .await?
-        .iter()
-        .map(gap)
-        .collect()
+        .await?;
+        for row in &lost {
+            gaps.push(gap(row)?);
+        }
+        Ok(gaps)
     }
 }

@@ -5,10 +5,13 @@
 //! alone says where a worker goes on; acknowledgements to the journal decide nothing.
 
 mod port;
+mod retention;
 #[cfg(feature = "suite")]
 pub mod suite;
 
 pub use port::{
-    Archive, ArchiveError, Batch, ChannelInfo, ChannelQuery, DeadLetter, DeadLetterFilter, Gap,
-    HistoryPage, HistoryQuery, Lease, LedgerEntry, PersistError, Roster, StoredEvent, Undecodable,
+    Archive, ArchiveError, Batch, ChannelInfo, ChannelQuery, Counted, DeadLetter, DeadLetterFilter,
+    Gap, HistoryPage, HistoryQuery, Lease, LedgerEntry, MISSING_MAX, Missing, PersistError, Roster,
+    StoredEvent, Undecodable,
 };
+pub use retention::{Retained, Retention, Rule};

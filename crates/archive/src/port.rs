@@ -1,5 +1,6 @@
 //! The port itself: what an engine promises.
 
+use crate::retention::{Retained, Retention};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::time::Duration;
@@ -163,6 +164,24 @@ pub struct HistoryPage {
     pub gaps: Vec<Gap>,
 }
 
+/// A stretch that is missing, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The stretch.
+    pub gap: Gap,
+    /// The one channel whose events are missing there; `None`: those of every channel.
+    pub channel: Option<String>,
+}
+
+/// How many events of a channel lie behind a position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counted {
+    /// So many are in the archive, counted up to a bound.
+    pub events: u64,
+    /// How far the archive had the partition, in the same snapshot.
+    pub ledger: Option<LedgerEntry>,
+}
+
 /// A channel as the archive knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelInfo {
@@ -227,6 +246,9 @@ pub struct DeadLetterFilter {
     pub limit: usize,
 }
 
+/// Most stretches in one answer of [`Archive::missing`].
+pub const MISSING_MAX: usize = 1000;
+
 /// The long store. Every call ends within the engine's deadline and may be cancelled.
 #[async_trait]
 pub trait Archive: Send + Sync + 'static {
@@ -288,8 +310,28 @@ pub trait Archive: Send + Sync + 'static {
     /// [`PersistError`].
     async fn persist(&self, lease: &Lease, batch: &Batch) -> Result<(), PersistError>;
 
+    /// The ledgers of some partitions; those without a batch are left out.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    async fn ledgers(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<Vec<(Partition, LedgerEntry)>, ArchiveError>;
+
+    /// Through which frame the copy has the partition without which nothing may be forgotten elsewhere;
+    /// `None` where there is no such copy, and what is persisted is safe.
+    ///
+    /// # Errors
+    /// [`ArchiveError`]: it is not known, so nothing may be forgotten.
+    async fn replicated(&self, partition: Partition) -> Result<Option<LedgerEntry>, ArchiveError>;
+
     /// A page of a channel's history: at most `limit` events and about `bytes` of data, at least one if
-    /// there is one. Events and ledger are read in one snapshot.
+    /// there is one. Events and ledger are read in one snapshot of one server. Stretches in its range
+    /// that are missing, or that retention has removed, are told as gaps.
+    ///
+    /// `journal_from` is where the journal goes on by itself: a copy of the archive that reaches less far
+    /// is passed over unless what it has is the whole answer.
     ///
     /// # Errors
     /// [`ArchiveError`].
@@ -300,6 +342,7 @@ pub trait Archive: Send + Sync + 'static {
         query: HistoryQuery,
         limit: usize,
         bytes: usize,
+        journal_from: Position,
     ) -> Result<HistoryPage, ArchiveError>;
 
     /// A page over all channels of a partition whose names begin with `prefix`, in the partition's own
@@ -316,6 +359,7 @@ pub trait Archive: Send + Sync + 'static {
         after: Position,
         limit: usize,
         bytes: usize,
+        journal_from: Position,
     ) -> Result<HistoryPage, ArchiveError>;
 
     /// A position of the partition behind which everything stands that was taken at or after `since`
@@ -330,6 +374,32 @@ pub trait Archive: Send + Sync + 'static {
         prefix: &str,
         since: Timestamp,
     ) -> Result<Option<Position>, ArchiveError>;
+
+    /// Counts a channel's events behind `after`, up to `bound`. `journal_from` is as in
+    /// [`Archive::history`].
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    async fn count_after(
+        &self,
+        channel: &Channel,
+        partition: Partition,
+        after: Position,
+        bound: u64,
+        journal_from: Position,
+    ) -> Result<Counted, ArchiveError>;
+
+    /// What is missing of a partition from `from` through `to`, ascending: holes, dead letters. At most
+    /// [`MISSING_MAX`] stretches; a full answer goes on behind its last one.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    async fn missing(
+        &self,
+        partition: Partition,
+        from: Position,
+        to: Position,
+    ) -> Result<Vec<Missing>, ArchiveError>;
 
     /// The first position of `channel` at or after `since` by the journal's clock; `None` if there is none.
     ///
@@ -353,6 +423,49 @@ pub trait Archive: Send + Sync + 'static {
     /// # Errors
     /// [`ArchiveError`].
     async fn channels(&self, query: &ChannelQuery) -> Result<Vec<ChannelInfo>, ArchiveError>;
+
+    /// How far a user has read a channel; `None` if that was never said.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    async fn read_position(
+        &self,
+        user: &str,
+        channel: &Channel,
+    ) -> Result<Option<Position>, ArchiveError>;
+
+    /// Notes how far a user has read a channel, and says what is noted now. A position goes back only
+    /// by `force`: of two devices the one that has read further wins.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    async fn set_read_position(
+        &self,
+        user: &str,
+        channel: &Channel,
+        position: Position,
+        force: bool,
+    ) -> Result<Position, ArchiveError>;
+
+    /// Takes the right to maintain the archive for `ttl`, or extends it; `false` while another worker
+    /// has it.
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    async fn maintain(&self, worker: &str, ttl: Duration) -> Result<bool, ArchiveError>;
+
+    /// Removes a bounded part of what is past its namespace's bounds at `now`, oldest first, and notes in
+    /// the same transactions up to where each channel is removed: who asks for older events is told a
+    /// gap. Nothing is removed by a worker that has lost the right of [`Archive::maintain`].
+    ///
+    /// # Errors
+    /// [`ArchiveError`]; what was removed so far stays removed, and noted.
+    async fn retain(
+        &self,
+        worker: &str,
+        retention: &Retention,
+        now: Timestamp,
+    ) -> Result<Retained, ArchiveError>;
 
     /// Dead letters by number, ascending.
     ///

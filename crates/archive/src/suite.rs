@@ -11,7 +11,9 @@ mod kit;
 mod leases;
 mod losses;
 mod persist;
+mod positions;
 mod prefix;
+mod retention;
 
 pub use channels::{
     a_channel_is_known_from_its_first_event, channels_are_paged_by_name,
@@ -35,10 +37,17 @@ pub use persist::{
     an_archive_that_is_there_answers, data_comes_back_as_it_was,
     frames_without_events_move_the_ledger, partitions_are_persisted_side_by_side,
 };
-
+pub use positions::{
+    a_read_position_goes_back_only_by_force, events_behind_a_position_are_counted_up_to_a_bound,
+    ledgers_and_what_is_missing_are_told_by_partition,
+};
 pub use prefix::{
     a_prefix_is_paged_in_the_partitions_order, a_prefix_page_is_bounded_and_tells_gaps,
     time_finds_a_place_for_a_prefix,
+};
+pub use retention::{
+    only_who_maintains_removes, the_oldest_go_while_a_namespace_takes_too_many_bytes,
+    what_is_past_its_age_goes_and_is_told_as_a_gap,
 };
 
 use crate::Archive;
@@ -87,6 +96,12 @@ macro_rules! archive_suite {
             a_channel_is_known_from_its_first_event
             counts_grow_with_every_batch
             channels_are_paged_by_name
+            a_read_position_goes_back_only_by_force
+            events_behind_a_position_are_counted_up_to_a_bound
+            ledgers_and_what_is_missing_are_told_by_partition
+            what_is_past_its_age_goes_and_is_told_as_a_gap
+            the_oldest_go_while_a_namespace_takes_too_many_bytes
+            only_who_maintains_removes
         }
     };
     (@tests $fresh:path; $($property:ident)+) => {$(

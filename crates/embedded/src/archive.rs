@@ -6,7 +6,9 @@ mod dead_letters;
 mod history;
 mod leases;
 mod persist;
+mod positions;
 mod prefix;
+mod retention;
 
 use crate::reads::Reads;
 use crate::writer::{WriteError, Writer};
@@ -17,8 +19,9 @@ use sqlx::SqliteConnection;
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_archive::{
-    Archive, ArchiveError, Batch, ChannelInfo, ChannelQuery, DeadLetter, DeadLetterFilter,
-    HistoryPage, HistoryQuery, Lease, LedgerEntry, PersistError, Roster,
+    Archive, ArchiveError, Batch, ChannelInfo, ChannelQuery, Counted, DeadLetter, DeadLetterFilter,
+    HistoryPage, HistoryQuery, Lease, LedgerEntry, Missing, PersistError, Retained, Retention,
+    Roster,
 };
 use stormwire_core::{Channel, Clock, Partition, PartitionCount, Position, Timestamp};
 
@@ -66,6 +69,22 @@ impl Archive for EmbeddedArchive {
             persist::ledger(&mut connection, partition).await
         };
         self.read("archive_ledger", read).await
+    }
+
+    async fn ledgers(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<Vec<(Partition, LedgerEntry)>, ArchiveError> {
+        let read = async {
+            let mut snapshot = self.reads.snapshot().await?;
+            persist::ledgers(&mut snapshot, partitions).await
+        };
+        self.read("archive_ledgers", read).await
+    }
+
+    /// There is one copy, and a commit is on its disk.
+    async fn replicated(&self, _: Partition) -> Result<Option<LedgerEntry>, ArchiveError> {
+        Ok(None)
     }
 
     async fn acquire(
@@ -136,12 +155,41 @@ impl Archive for EmbeddedArchive {
         query: HistoryQuery,
         limit: usize,
         bytes: usize,
+        _journal_from: Position,
     ) -> Result<HistoryPage, ArchiveError> {
         let read = async {
             let mut snapshot = self.reads.snapshot().await?;
             history::page(&mut snapshot, channel, partition, &query, limit, bytes).await
         };
         self.read("archive_history", read).await
+    }
+
+    async fn count_after(
+        &self,
+        channel: &Channel,
+        partition: Partition,
+        after: Position,
+        bound: u64,
+        _journal_from: Position,
+    ) -> Result<Counted, ArchiveError> {
+        let read = async {
+            let mut snapshot = self.reads.snapshot().await?;
+            history::count(&mut snapshot, channel, partition, after, bound).await
+        };
+        self.read("archive_count_after", read).await
+    }
+
+    async fn missing(
+        &self,
+        partition: Partition,
+        from: Position,
+        to: Position,
+    ) -> Result<Vec<Missing>, ArchiveError> {
+        let read = async {
+            let mut connection = self.reads.connection().await?;
+            history::missing(&mut connection, partition, from, to).await
+        };
+        self.read("archive_missing", read).await
     }
 
     async fn history_of_prefix(
@@ -151,6 +199,7 @@ impl Archive for EmbeddedArchive {
         after: Position,
         limit: usize,
         bytes: usize,
+        _journal_from: Position,
     ) -> Result<HistoryPage, ArchiveError> {
         let read = async {
             let mut snapshot = self.reads.snapshot().await?;
@@ -199,6 +248,49 @@ impl Archive for EmbeddedArchive {
             channels::page(&mut connection, query).await
         };
         self.read("archive_channels", read).await
+    }
+
+    async fn read_position(
+        &self,
+        user: &str,
+        channel: &Channel,
+    ) -> Result<Option<Position>, ArchiveError> {
+        let read = async {
+            let mut connection = self.reads.connection().await?;
+            positions::get(&mut connection, user, channel).await
+        };
+        self.read("archive_read_position", read).await
+    }
+
+    async fn set_read_position(
+        &self,
+        user: &str,
+        channel: &Channel,
+        position: Position,
+        force: bool,
+    ) -> Result<Position, ArchiveError> {
+        let (user, channel) = (user.to_owned(), channel.clone());
+        self.write(move |connection| {
+            Box::pin(positions::set(connection, user, channel, position, force))
+        })
+        .await
+    }
+
+    async fn maintain(&self, worker: &str, ttl: Duration) -> Result<bool, ArchiveError> {
+        let (worker, now) = (worker.to_owned(), self.clock.now());
+        self.write(move |connection| {
+            Box::pin(retention::maintain(connection, worker, now, now.plus(ttl)))
+        })
+        .await
+    }
+
+    async fn retain(
+        &self,
+        worker: &str,
+        retention: &Retention,
+        now: Timestamp,
+    ) -> Result<Retained, ArchiveError> {
+        retention::retain(self, worker, retention, now).await
     }
 
     async fn dead_letters(

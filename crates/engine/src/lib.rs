@@ -8,7 +8,7 @@
 //! | journal, peers | `sqlite:` | embedded, one file, alone |
 //! | journal, peers | `nats://host:4222[,nats://…]`, `tls://…` | JetStream |
 //! | archive | `sqlite:` | embedded, the same file |
-//! | archive | `postgres://user:password@host/database` | Postgres |
+//! | archive | `postgres://user:password@host[,host…]/database` | Postgres |
 //! | limits | `local:` | in this process |
 //! | limits | `redis://host:6379`, `rediss://…` | Redis |
 
@@ -49,6 +49,8 @@ pub struct EngineConfig {
     pub archive: ArchiveUrl,
     /// A replica of it, for reads.
     pub archive_replica_url: Option<String>,
+    /// Whether the journal keeps what that replica does not have.
+    pub archive_replica_keeps_all: bool,
     /// Most connections to the archive.
     pub archive_connections: u32,
     /// Whether the archive's schema is brought up to date as soon as it answers.
@@ -147,6 +149,7 @@ impl Engines {
         };
         let mut config = PostgresConfig::new(url.clone());
         config.replica_url.clone_from(&self.config.archive_replica_url);
+        config.replica_keeps_all = self.config.archive_replica_keeps_all;
         config.pool.connections = self.config.archive_connections;
         config.readers = readers(self.config.archive_connections);
         config.migrate_at_start = self.config.migrate_at_start;

@@ -22,6 +22,7 @@ fn embedded(data_dir: &Path) -> EngineConfig {
         journal_bytes_max: 64 << 20,
         archive: ArchiveUrl::Sqlite,
         archive_replica_url: None,
+        archive_replica_keeps_all: false,
         archive_connections: 4,
         migrate_at_start: true,
         limits: LimitsUrl::Local,

@@ -150,6 +150,15 @@ metrics! {
     ARCHIVE_DEFAULT_PARTITION_ROWS Gauge Count "stormwire_archive_default_partition_rows";
     /// Tables of events that could not be made in time.
     ARCHIVE_PARTITION_FAILURES Counter Count "stormwire_archive_partition_failures_total";
+    /// Reads of history on Postgres, by outcome (replica, primary, replica_behind, replica_away); one
+    /// that the replica could not answer counts a second time, for the primary.
+    ARCHIVE_READS Counter Count "stormwire_archive_reads_total";
+    /// Events removed because they were past their namespace's bounds.
+    RETENTION_EVENTS Counter Count "stormwire_retention_removed_events_total";
+    /// Tables of events removed as a whole.
+    RETENTION_TABLES Counter Count "stormwire_retention_dropped_tables_total";
+    /// Rounds of retention that could not be finished and are tried again.
+    RETENTION_FAILURES Counter Count "stormwire_retention_failures_total";
 
     // Journal on NATS, by `connection` (append, read, tail, peers, beat)
     /// 1 while a connection to NATS stands, by connection.

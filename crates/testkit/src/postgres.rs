@@ -1,16 +1,17 @@
 //! PostgreSQL: one server for all tests of a process, a fresh database for each.
 //!
 //! The server refuses to run as root, so root starts it as `postgres` or `nobody`. It writes to disk
-//! before it commits, as it does in production.
+//! before it commits, as it does in production. `replica` makes streaming replicas of it.
 
 mod protocol;
+mod replica;
 
 use crate::binaries::Program;
 use crate::place::Folder;
 use crate::ports::Port;
 use crate::server::{Launch, Server, StartError, locate};
 use crate::started;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -70,6 +71,14 @@ impl Postgres {
         Ok(Self { server, database })
     }
 
+    /// A streaming replica of this server, which must be this test's own ([`Self::dedicated`]), with the
+    /// same database. It shows what it has replayed and can be promoted; `None` where its programs are
+    /// absent.
+    pub async fn replica(&self) -> Option<Self> {
+        let server = started(self.server.try_replica().await)?;
+        Some(Self { server: Arc::new(server), database: self.database.clone() })
+    }
+
     /// Where clients connect: `postgres://postgres@127.0.0.1:PORT/DATABASE`.
     pub fn url(&self) -> String {
         self.server.url(&self.database)
@@ -103,16 +112,24 @@ impl PostgresServer {
         let port = options.port.map_or_else(Port::reserve, |number| Ok(Port::fixed(number)))?;
         let data = folder.path().join("data");
         let user = other_user(folder.path())?;
-        #[cfg(feature = "containers")]
-        let in_container = crate::container::engine_answers();
-        #[cfg(not(feature = "containers"))]
-        let in_container = false;
-        if !in_container {
+        if !in_container() {
             make_data(&program.with_file_name("initdb"), &data, user)?;
         }
+        Self::on(program, folder, port, user, &options.settings).await
+    }
+
+    /// Starts `program` on the data in `folder`.
+    async fn on(
+        program: PathBuf,
+        folder: Folder,
+        port: Port,
+        user: Option<(u32, u32)>,
+        settings: &[String],
+    ) -> Result<Self, StartError> {
+        let data = folder.path().join("data");
         let mut arguments = vec!["-D".to_owned(), data.display().to_string()];
         arguments.extend(["-p".to_owned(), port.number().to_string()]);
-        for setting in SETTINGS.iter().map(|s| (*s).to_owned()).chain(options.settings.clone()) {
+        for setting in SETTINGS.iter().map(|s| (*s).to_owned()).chain(settings.to_vec()) {
             arguments.extend(["-c".to_owned(), setting]);
         }
         let launch = Launch::new("postgres", program, folder.path())
@@ -146,6 +163,14 @@ impl PostgresServer {
     pub async fn create_database(&self, name: &str) -> Result<(), StartError> {
         let create = format!("CREATE DATABASE \"{name}\" TEMPLATE template0");
         Ok(protocol::execute(self.port.number(), &create).await?)
+    }
+
+    /// Runs one statement as the superuser, in the database `postgres`.
+    ///
+    /// # Errors
+    /// The server's refusal, or that it does not answer.
+    pub async fn execute(&self, statement: &str) -> Result<(), StartError> {
+        Ok(protocol::execute(self.port.number(), statement).await?)
     }
 
     /// Where clients of that database connect.
@@ -197,26 +222,41 @@ fn ids_of(users: &str, name: &str) -> Option<(u32, u32)> {
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
 
+#[cfg(feature = "containers")]
+fn in_container() -> bool {
+    crate::container::engine_answers()
+}
+
+#[cfg(not(feature = "containers"))]
+const fn in_container() -> bool {
+    false
+}
+
 fn make_data(initdb: &Path, data: &Path, user: Option<(u32, u32)>) -> std::io::Result<()> {
     if data.join("PG_VERSION").is_file() {
         return Ok(());
     }
-    std::fs::create_dir_all(data)?;
     let mut command = Command::new(initdb);
     command
         .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-D"])
-        .arg(data)
-        .stdin(Stdio::null());
+        .arg(data);
+    fill(data, user, command)
+}
+
+/// Runs the program that fills the folder `data`, as the user to whom it will belong.
+fn fill(data: &Path, user: Option<(u32, u32)>, mut command: Command) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data)?;
     if let Some((user, group)) = user {
         chown(data, Some(user), Some(group))?;
         command.uid(user).gid(group).current_dir(data);
     }
-    let output = command.output()?;
+    let output = command.stdin(Stdio::null()).output()?;
     if output.status.success() {
         return Ok(());
     }
     let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(std::io::Error::other(format!("initdb: {complaint}")))
+    let program = command.get_program().to_string_lossy().into_owned();
+    Err(std::io::Error::other(format!("{program}: {complaint}")))
 }
 
 #[cfg(test)]

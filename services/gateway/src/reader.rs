@@ -10,7 +10,7 @@ use collect::{Collector, continue_from, of_archive, page_of_recent};
 use scan::{SCAN_BYTES, Scanned, Scans};
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_archive::{Archive, ArchiveError, HistoryQuery, StoredEvent};
+use stormwire_archive::{Archive, ArchiveError, HistoryPage, HistoryQuery, StoredEvent};
 use stormwire_core::{Channel, Epoch, ErrorCode, Offset, Partition, Position, Refusal, Timestamp};
 use stormwire_journal::{Journal, JournalError, Tip};
 use tokio::sync::Semaphore;
@@ -19,6 +19,8 @@ use tokio::sync::Semaphore;
 const SEARCH_EVENTS: usize = 1_000;
 /// Reads of history at the same time in this process; live traffic is never behind them.
 const READS_MAX: usize = 16;
+/// How often a page is asked for anew because the journal was trimmed in between.
+const JOINS_MAX: usize = 3;
 /// How long a read may wait for its turn.
 const TURN_MAX: Duration = Duration::from_secs(5);
 
@@ -137,14 +139,15 @@ impl Reader {
         after: Position,
         limit: usize,
         bytes: usize,
-    ) -> Result<stormwire_archive::HistoryPage, ArchiveError> {
+    ) -> Result<HistoryPage, ArchiveError> {
+        let from = self.journal_from(partition).await;
         match selection {
             Selection::Channel(channel) => {
                 let query = HistoryQuery::After(after);
-                self.archive.history(channel, partition, query, limit, bytes).await
+                self.archive.history(channel, partition, query, limit, bytes, from).await
             }
             Selection::Prefix(_, prefix) => {
-                self.archive.history_of_prefix(partition, prefix, after, limit, bytes).await
+                self.archive.history_of_prefix(partition, prefix, after, limit, bytes, from).await
             }
         }
     }
@@ -171,22 +174,14 @@ impl Reader {
         let _turn = self.turn().await?;
         let selection = Selection::Channel(channel.clone());
         let partition = self.hub.feed(channel).partition;
-        let query = before.map_or(HistoryQuery::Last, HistoryQuery::Before);
-        let archived = self
-            .archive
-            .history(channel, partition, query, limit, bytes)
-            .await
-            .map_err(archive_refusal)?;
-        let ledger = archived.ledger;
-        let from = ledger.map(|entry| after_frame(entry.epoch, entry.last_seq));
-        if let (Some(before), Some(from)) = (before, from)
-            && before <= from
-        {
+        let (archived, tip) =
+            self.archived_before(channel, partition, before, limit, bytes).await?;
+        let Some(tip) = tip else {
             let next = archived.events.first().map(|event| event.position);
             return Ok(of_archive(archived, START, next));
-        }
+        };
         // What the archive does not have yet is newer than all that it has.
-        let tip = self.log(partition).await?;
+        let from = archived.ledger.map(|entry| after_frame(entry.epoch, entry.last_seq));
         let mut at = from.unwrap_or_else(|| after_frame(tip.epoch, tip.first.saturating_sub(1)));
         let mut page = of_archive(archived, START, None);
         while at < after_frame(tip.epoch, tip.last) {
@@ -205,6 +200,39 @@ impl Reader {
         }
         page.next = page.events.first().map(|event| event.position);
         Ok(page)
+    }
+
+    /// The archive's part of a page, and the tip of a journal that goes on where the archive ends;
+    /// without it the page needs no more.
+    async fn archived_before(
+        &self,
+        channel: &Channel,
+        partition: Partition,
+        before: Option<Position>,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<(HistoryPage, Option<Tip>), Refusal> {
+        for _ in 0..JOINS_MAX {
+            let query = before.map_or(HistoryQuery::Last, HistoryQuery::Before);
+            let journal_from = self.journal_from(partition).await;
+            let page = self
+                .archive
+                .history(channel, partition, query, limit, bytes, journal_from)
+                .await
+                .map_err(archive_refusal)?;
+            let ledger = page.ledger.map(|entry| after_frame(entry.epoch, entry.last_seq));
+            if before.zip(ledger).is_some_and(|(before, ledger)| before <= ledger) {
+                return Ok((page, None));
+            }
+            let tip = self.log(partition).await?;
+            let joins = |at: Position| at.epoch != tip.epoch || next_frame(at) >= tip.first;
+            if ledger.is_none_or(joins) {
+                return Ok((page, Some(tip)));
+            }
+            // Trimmed between the two questions: the archive has it by now.
+        }
+        let text = "the archive is behind the journal; ask again when it has caught up";
+        Err(Refusal::new(ErrorCode::ArchiveUnavailable, text).retry_after(Duration::from_secs(2)))
     }
 
     /// The position from which a feed of the last `count` events begins.
@@ -336,6 +364,15 @@ impl Reader {
     pub async fn leader_tip(&self, partition: Partition) -> Result<Position, Refusal> {
         let tip = self.log(partition).await?;
         Ok(after_frame(tip.epoch, tip.last))
+    }
+
+    /// Where the journal goes on by itself; beyond everything while that is not known, so that only the
+    /// archive's own word counts.
+    async fn journal_from(&self, partition: Partition) -> Position {
+        match self.journal.tip(partition).await {
+            Ok(tip) => after_frame(tip.epoch, tip.first.saturating_sub(1)),
+            Err(_) => Position { epoch: Epoch(u32::MAX), offset: Offset::MAX },
+        }
     }
 
     async fn log(&self, partition: Partition) -> Result<Tip, Refusal> {

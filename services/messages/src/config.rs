@@ -1,6 +1,7 @@
 //! What can be set.
 
 use std::time::Duration;
+use stormwire_archive::Retention;
 use stormwire_core::PartitionCount;
 
 /// How a worker works. The defaults suit 500,000 events a second over a few workers.
@@ -23,6 +24,10 @@ pub struct MessagesConfig {
     pub trim_every: Duration,
     /// How often an idle partition compares its position with the journal's tip.
     pub check_every: Duration,
+    /// What the archive may forget.
+    pub retention: Retention,
+    /// How often the one worker that maintains the archive looks for what is to be removed.
+    pub retain_every: Duration,
     /// Longest wait for batches on their way when the worker stops.
     pub drain: Duration,
 }
@@ -38,6 +43,8 @@ impl Default for MessagesConfig {
             recovery_window: Duration::from_secs(10 * 60),
             trim_every: Duration::from_secs(5),
             check_every: Duration::from_secs(1),
+            retention: Retention::default(),
+            retain_every: Duration::from_secs(60),
             drain: Duration::from_secs(10),
         }
     }

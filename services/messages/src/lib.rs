@@ -9,6 +9,7 @@
 //! - [`Worker`]: who holds what; `share`: how much is fair;
 //! - `partition`: one partition, from ledger to ledger; `follow`: its frames, as they come;
 //! - `plan`: what to do next, decided without IO; `trim`: what the journal may forget;
+//! - `retention`: what the archive may forget;
 //! - [`DeadLetters`]: what could not be stored as what it is.
 
 mod config;
@@ -17,6 +18,7 @@ mod follow;
 mod partition;
 mod plan;
 mod progress;
+mod retention;
 mod share;
 mod trace;
 mod trim;

@@ -262,7 +262,9 @@ impl Work {
             let Ok(tip) = self.journal.tip(partition).await else { continue };
             let Ok(saved) = self.journal.saved_through(partition).await else { continue };
             let window = self.config.recovery_window;
+            let copied = self.archive.replicated(partition).await;
             let needed = trim::needed_by_claims(saved, tip.epoch);
+            let needed = needed.min(trim::needed_by_the_copy(&copied, tip.epoch));
             let now = self.clock.now();
             let Some(through) = self.progress.trim(tip, needed, now, window) else { continue };
             match self.journal.trim(partition, tip.epoch, through).await {

@@ -3,16 +3,18 @@
 //! Trimmed is only what is persisted, and then either what is older than the recovery window or, while
 //! the log is above half of its bound, as much of the oldest as brings it below. The frame at the
 //! ledger's last number always stays: it is how a journal that has gone back is recognised. So does the
-//! last frame of the appender's saved table with all behind it, which the next claim reads.
+//! last frame of the appender's saved table with all behind it, which the next claim reads, and what the
+//! copy of the archive that must keep all does not have yet.
 
 use std::collections::VecDeque;
 use std::time::Duration;
+use stormwire_archive::{ArchiveError, LedgerEntry};
 use stormwire_core::{Epoch, FrameSeq, Timestamp};
 use stormwire_journal::Tip;
 use tokio::time::Instant;
 
-/// What was persisted within this time is not trimmed for want of space: readers measure a replica of
-/// the archive against a ledger that is up to a second old.
+/// What was persisted within this time is not trimmed for want of space: a reader that looked where the
+/// journal begins, and then found the archive up to there, still finds the rest in the journal.
 const SPACE_DELAY: Duration = Duration::from_secs(5);
 /// Batches closer together than this are remembered as one.
 const MARK_EVERY: Duration = Duration::from_secs(1);
@@ -98,6 +100,20 @@ pub(crate) fn needed_by_claims(saved: Option<(Epoch, FrameSeq)>, epoch: Epoch) -
     }
 }
 
+/// From which frame on the copy of the archive that must keep all may need this epoch's log. While it
+/// does not answer it may need all of it.
+pub(crate) fn needed_by_the_copy(
+    copy: &Result<Option<LedgerEntry>, ArchiveError>,
+    epoch: Epoch,
+) -> FrameSeq {
+    match copy {
+        Ok(None) => FrameSeq::MAX,
+        Ok(Some(entry)) if entry.epoch == epoch => entry.last_seq,
+        Ok(Some(entry)) if entry.epoch > epoch => FrameSeq::MAX,
+        Ok(Some(_)) | Err(_) => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,6 +176,17 @@ mod tests {
         assert_eq!(trim(Some((Epoch(2), 7))), Some(6));
         assert_eq!(trim(Some((Epoch(2), 8))), Some(7));
         assert_eq!(trim(Some((Epoch(3), 1))), Some(9), "the ledger's own frame stays");
+    }
+
+    #[test]
+    fn a_copy_that_must_keep_all_holds_back_what_it_lacks() {
+        let entry = |epoch| LedgerEntry { epoch: Epoch(epoch), last_seq: 7, last_frame: None };
+        let needed = |copy| needed_by_the_copy(&copy, Epoch(2));
+        assert_eq!(needed(Ok(None)), FrameSeq::MAX);
+        assert_eq!(needed(Ok(Some(entry(2)))), 7);
+        assert_eq!(needed(Ok(Some(entry(3)))), FrameSeq::MAX);
+        assert_eq!(needed(Ok(Some(entry(1)))), 0);
+        assert_eq!(needed(Err(ArchiveError::Unavailable("away".to_owned()))), 0);
     }
 
     proptest! {

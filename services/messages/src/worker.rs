@@ -3,6 +3,7 @@
 use crate::config::MessagesConfig;
 use crate::partition::Work;
 use crate::progress::Progress;
+use crate::retention;
 use crate::share::{Share, share};
 use metrics::gauge;
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +86,14 @@ impl Worker {
         let mut look = interval((lease / LOOKS_A_LEASE).min(LOOK_EVERY));
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut turn_at = Instant::now();
+        // Ends with the worker.
+        let mut aside = JoinSet::new();
+        aside.spawn(retention::keep(
+            Arc::clone(&self.archive),
+            self.name.clone(),
+            Arc::clone(&self.config),
+            Arc::clone(&self.clock),
+        ));
         tracing::info!(worker = self.name, "worker started");
         loop {
             tokio::select! {

@@ -17,11 +17,13 @@ pub(crate) use kind::{show_span, span};
 pub(crate) use load::{ConfigError, Settings, Sources};
 
 use kind::Value;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
-use stormwire_core::{PartitionCount, Pattern};
+use stormwire_archive::{Retention, Rule};
+use stormwire_core::{Channel, PartitionCount, Pattern};
 use stormwire_engine::{ArchiveUrl, EngineConfig, JournalUrl, LimitsUrl, UrlError};
 use stormwire_identity::{Registration, SigningAlgorithm};
 
@@ -106,6 +108,7 @@ pub(crate) struct MessagesValues {
     pub(crate) lease: Duration,
     pub(crate) batch_events: usize,
     pub(crate) recovery_window: Duration,
+    pub(crate) retention: Retention,
 }
 
 /// Sections `log` and `telemetry`.
@@ -135,6 +138,7 @@ impl Config {
             journal_bytes_max: get.count("journal.bytes_max"),
             archive: get.url("archive.url", &mut problems).unwrap_or(ArchiveUrl::Sqlite),
             archive_replica_url: get.optional("archive.replica_url"),
+            archive_replica_keeps_all: get.text("archive.replica_keeps_all") == "yes",
             archive_connections: u32::try_from(get.count("archive.connections"))
                 .unwrap_or(u32::MAX),
             migrate_at_start: true,
@@ -175,6 +179,7 @@ impl Config {
                 lease: get.span("messages.lease"),
                 batch_events: get.size("messages.batch_events"),
                 recovery_window: get.span("messages.recovery_window"),
+                retention: retention(&get, &mut problems),
             },
             log: Log {
                 pretty: get.text("log.format") == "pretty",
@@ -194,6 +199,9 @@ impl Config {
         let shared = matches!(self.engine.journal, JournalUrl::Nats(_));
         if shared && self.engine.archive == ArchiveUrl::Sqlite {
             problems.push("archive.url = \"sqlite:\": a journal that processes share (nats://) needs an archive that they share: expected postgres://… (DATABASE_URL)".to_owned());
+        }
+        if self.engine.archive_replica_keeps_all && self.engine.archive_replica_url.is_none() {
+            problems.push("archive.replica_keeps_all = \"yes\": expected archive.replica_url, the replica that keeps all".to_owned());
         }
         if self.engine.journal_replicas.is_multiple_of(2) {
             let replicas = self.engine.journal_replicas;
@@ -223,6 +231,42 @@ impl Config {
     /// Whether several processes can work on the same journal.
     pub(crate) fn is_cluster(&self) -> bool {
         matches!(self.engine.journal, JournalUrl::Nats(_))
+    }
+}
+
+/// The default rule, and those of the namespaces that have their own.
+fn retention(get: &Getter<'_>, problems: &mut Vec<String>) -> Retention {
+    let mut retention = Retention {
+        default: Rule { age: get.age("retention.age"), bytes: get.bound("retention.bytes") },
+        namespaces: BTreeMap::new(),
+    };
+    for (key, name, value, origin) in get.0.named() {
+        if Channel::parse(&format!("{name}:any")).is_err() {
+            let key = key.replace('*', name);
+            problems.push(format!("{origin}: {key}: expected a namespace in the place of {name:?}, 1 to 64 bytes of A-Z a-z 0-9 _ . ~ -"));
+            continue;
+        }
+        let rule = retention.namespaces.entry(name.to_owned()).or_insert(retention.default);
+        match (key, value) {
+            ("namespaces.*.retention_age", value) => rule.age = age(value),
+            ("namespaces.*.retention_bytes", value) => rule.bytes = bound(value),
+            _ => {}
+        }
+    }
+    retention
+}
+
+const fn age(value: &Value) -> Option<Duration> {
+    match value {
+        Value::Span(span) => Some(*span),
+        _ => None,
+    }
+}
+
+const fn bound(value: &Value) -> Option<u64> {
+    match value {
+        Value::Count(count) => Some(*count),
+        _ => None,
     }
 }
 
@@ -323,6 +367,14 @@ impl Getter<'_> {
                 .ok()
         };
         self.list(key).into_iter().filter_map(parse).collect()
+    }
+
+    fn age(&self, key: &'static str) -> Option<Duration> {
+        self.value(key).and_then(age)
+    }
+
+    fn bound(&self, key: &'static str) -> Option<u64> {
+        self.value(key).and_then(bound)
     }
 
     fn list(&self, key: &'static str) -> Vec<String> {

@@ -224,6 +224,7 @@ fn messages_config(config: &Config) -> MessagesConfig {
         lease: config.messages.lease,
         batch_events: config.messages.batch_events,
         recovery_window: config.messages.recovery_window,
+        retention: config.messages.retention.clone(),
         ..MessagesConfig::default()
     }
 }

@@ -1,6 +1,6 @@
 //! Pages of history, over days, clock steps and epochs, compared with a plain list.
 
-use crate::kit::{Kit, P0, START, batch, data, frame};
+use crate::kit::{Kit, NOWHERE, P0, START, batch, frame};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::TestRunner;
@@ -45,7 +45,7 @@ async fn pages_equal_a_plain_list_wherever_they_begin() {
     let steps = prop::collection::vec(step, 60).new_tree(&mut runner).unwrap().current();
     let all = filled(&kit, &steps).await;
     let channel = Channel::parse(X).unwrap();
-    let page = |query, limit| kit.archive.history(&channel, P0, query, limit, 1 << 20);
+    let page = |query, limit| kit.archive.history(&channel, P0, query, limit, 1 << 20, NOWHERE);
     let last = page(HistoryQuery::Last, 7).await.unwrap();
     assert_eq!(places(&last.events), all[all.len() - 7..]);
     assert!(last.more);
@@ -75,7 +75,7 @@ async fn a_page_is_bounded_by_bytes_and_has_at_least_one_event() {
     let channel = Channel::parse(X).unwrap();
     for (bytes, due) in [(1, 1), (100, 1), (101, 2), (350, 4), (1 << 20, 10)] {
         for query in [HistoryQuery::Last, HistoryQuery::After(position(0))] {
-            let page = kit.archive.history(&channel, P0, query, 100, bytes).await.unwrap();
+            let page = kit.archive.history(&channel, P0, query, 100, bytes, NOWHERE).await.unwrap();
             assert_eq!((page.events.len(), page.more), (due, due < 10), "{bytes} bytes");
         }
     }
@@ -146,25 +146,4 @@ async fn explain(kit: &Kit, sql: &str) -> String {
     let rows = sqlx::query(sql).fetch_all(&mut *connection).await.unwrap();
     connection.close().await.unwrap();
     rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n")
-}
-
-#[tokio::test]
-async fn a_replica_answers_only_where_it_has_all() {
-    let (Some(primary), Some(behind)) = (Kit::start().await, Kit::start().await) else { return };
-    let mut config = stormwire_archive_postgres::PostgresConfig::new(primary.postgres.url());
-    // Another database plays the replica: what matters is what its ledger says.
-    config.replica_url = Some(behind.postgres.url());
-    let archive = crate::kit::open(config).await;
-    let (lease, other) = (primary.lease("w").await, behind.lease("w").await);
-    let channel = Channel::parse(X).unwrap();
-    let read = || async {
-        let page = archive.history(&channel, P0, HistoryQuery::Last, 10, 1 << 20).await.unwrap();
-        data(&page)
-    };
-    let one = batch(0, vec![frame(1, &[(X, "\"primary\"")])]);
-    primary.archive.persist(&lease, &one).await.unwrap();
-    assert_eq!(read().await, ["\"primary\""], "the replica has nothing yet");
-    let one = batch(0, vec![frame(1, &[(X, "\"replica\"")])]);
-    behind.archive.persist(&other, &one).await.unwrap();
-    assert_eq!(read().await, ["\"replica\""]);
 }

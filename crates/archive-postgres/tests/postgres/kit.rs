@@ -6,12 +6,16 @@ use sqlx::{AssertSqlSafe, PgPool, Row as _};
 use std::time::Duration;
 use stormwire_archive::{Archive as _, Batch, HistoryPage, HistoryQuery, Lease};
 use stormwire_archive_postgres::{PostgresArchive, PostgresConfig};
-use stormwire_core::{Channel, Epoch, FrameSeq, Partition, PartitionCount, Timestamp};
+use stormwire_core::{
+    Channel, Epoch, FrameSeq, Offset, Partition, PartitionCount, Position, Timestamp,
+};
 use stormwire_testkit::postgres::Postgres;
 use stormwire_wire::frame::{EventParts, EventsBuilder, Frame, FrameBuilder, FrameId};
 
 pub(crate) const TTL: Duration = Duration::from_secs(30);
 pub(crate) const P0: Partition = Partition(0);
+/// For archives without a replica, which need not be measured against the journal.
+pub(crate) const NOWHERE: Position = Position { epoch: Epoch(0), offset: Offset(0) };
 /// 2026-11-21T08:33:20Z: days have their own tables from here on, whatever the clock says now.
 pub(crate) const START: Timestamp = Timestamp(1_795_250_000_000);
 
@@ -52,7 +56,7 @@ impl Kit {
 
     pub(crate) async fn history(&self, channel: &str, query: HistoryQuery) -> HistoryPage {
         let channel = Channel::parse(channel).unwrap();
-        self.archive.history(&channel, P0, query, 1000, 1 << 20).await.unwrap()
+        self.archive.history(&channel, P0, query, 1000, 1 << 20, NOWHERE).await.unwrap()
     }
 }
 

@@ -9,3 +9,5 @@ mod history;
 mod kit;
 mod leases;
 mod persist;
+mod replica;
+mod retention;

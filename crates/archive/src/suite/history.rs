@@ -42,7 +42,8 @@ pub async fn a_page_is_bounded_by_bytes(subject: &Subject) {
     let name = channel("a:x");
     for query in [HistoryQuery::After(START), HistoryQuery::Last] {
         for (bytes, least, most) in [(0, 1, 1), (1, 1, 1), (5500, 3, 7), (1 << 20, 20, 20)] {
-            let page = worker.archive.history(&name, Partition(3), query.clone(), 100, bytes);
+            let page =
+                worker.archive.history(&name, Partition(3), query.clone(), 100, bytes, START);
             let page = page.await.expect("history is read");
             let found = page.events.len();
             assert!((least..=most).contains(&found), "{found} events of 1,000 bytes in {bytes}");

@@ -123,7 +123,7 @@ impl<'a> Worker<'a> {
 
     pub(super) async fn page(&self, name: &str, query: HistoryQuery, limit: usize) -> HistoryPage {
         let name = channel(name);
-        let page = self.archive.history(&name, self.partition(), query, limit, 1 << 24);
+        let page = self.archive.history(&name, self.partition(), query, limit, 1 << 24, START);
         page.await.expect("history is read")
     }
 

@@ -12,7 +12,8 @@ async fn page(
     limit: usize,
     bytes: usize,
 ) -> crate::HistoryPage {
-    let page = worker.archive.history_of_prefix(worker.partition(), "a:x.", after, limit, bytes);
+    let page =
+        worker.archive.history_of_prefix(worker.partition(), "a:x.", after, limit, bytes, START);
     page.await.expect("history is read")
 }
 
@@ -67,7 +68,8 @@ pub async fn a_prefix_is_paged_in_the_partitions_order(subject: &Subject) {
         let due: Vec<_> = due.iter().filter(|(_, position)| *position > after).cloned().collect();
         assert_eq!(found, due, "behind {after} by {limit}");
     }
-    let nothing = worker.archive.history_of_prefix(Partition(3), "none:", START, 10, 1 << 20);
+    let nothing =
+        worker.archive.history_of_prefix(Partition(3), "none:", START, 10, 1 << 20, START);
     let nothing = nothing.await.expect("history is read");
     assert!(nothing.events.is_empty() && !nothing.more);
     assert_eq!(nothing.ledger.map(|entry| entry.last_seq), Some(300));

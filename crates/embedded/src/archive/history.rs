@@ -4,7 +4,9 @@ use super::persist::ledger;
 use futures::TryStreamExt as _;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqliteConnection};
-use stormwire_archive::{Gap, HistoryPage, HistoryQuery, StoredEvent};
+use stormwire_archive::{
+    Counted, Gap, HistoryPage, HistoryQuery, MISSING_MAX, Missing, StoredEvent,
+};
 use stormwire_core::{Channel, Epoch, Offset, Partition, Position, Timestamp};
 
 const START: Position = Position { epoch: Epoch(0), offset: Offset(0) };
@@ -39,7 +41,8 @@ pub(crate) async fn page(
         HistoryQuery::Last => (BEFORE, END),
     };
     let mut page = HistoryPage { ledger: ledger(snapshot, partition).await?, ..Default::default() };
-    if let Some(id) = channel_id(snapshot, channel).await? {
+    let id = channel_id(snapshot, channel).await?;
+    if let Some(id) = id {
         let limit_and_one = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let mut rows = sqlx::query(sql)
             .bind(id)
@@ -67,8 +70,78 @@ pub(crate) async fn page(
     let edge = outermost.filter(|_| page.more).map(|event| event.position);
     let (low, high) =
         if forwards { (bound, edge.unwrap_or(END)) } else { (edge.unwrap_or(START), bound) };
-    page.gaps = gaps(snapshot, partition, low, high).await?;
+    if let Some(id) = id {
+        page.gaps.extend(removed(snapshot, id, low, high).await?);
+    }
+    page.gaps.extend(gaps(snapshot, partition, low, high).await?);
     Ok(page)
+}
+
+/// Events after a position, counted up to a bound, and the ledger of the same moment.
+pub(crate) async fn count(
+    snapshot: &mut SqliteConnection,
+    channel: &Channel,
+    partition: Partition,
+    after: Position,
+    bound: u64,
+) -> Result<Counted, sqlx::Error> {
+    let ledger = ledger(snapshot, partition).await?;
+    let Some(id) = channel_id(snapshot, channel).await? else {
+        return Ok(Counted { events: 0, ledger });
+    };
+    let events: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM (
+             SELECT 1 FROM events WHERE channel = ? AND (epoch, \"offset\") > (?, ?) LIMIT ?)",
+    )
+    .bind(id)
+    .bind(i64::from(after.epoch.0))
+    .bind(after.offset.0.cast_signed())
+    .bind(i64::try_from(bound).unwrap_or(i64::MAX))
+    .fetch_one(snapshot)
+    .await?;
+    Ok(Counted { events: events.cast_unsigned(), ledger })
+}
+
+/// What is missing between two positions, for every channel of the partition.
+pub(crate) async fn missing(
+    connection: &mut SqliteConnection,
+    partition: Partition,
+    from: Position,
+    to: Position,
+) -> Result<Vec<Missing>, sqlx::Error> {
+    // What lies after the position before `from`.
+    let low = Position { offset: Offset(from.offset.0.wrapping_sub(1)), ..from };
+    let mut gaps = gaps(connection, partition, low, to).await?;
+    gaps.truncate(MISSING_MAX);
+    Ok(gaps.into_iter().map(|gap| Missing { gap, channel: None }).collect())
+}
+
+/// What retention removed of a channel, as far as it lies after `low` and not after `high`.
+async fn removed(
+    snapshot: &mut SqliteConnection,
+    channel: i64,
+    low: Position,
+    high: Position,
+) -> Result<Option<Gap>, sqlx::Error> {
+    let edge: Option<(u32, i64)> =
+        sqlx::query_as("SELECT epoch, \"offset\" FROM removed WHERE channel = ?")
+            .bind(channel)
+            .fetch_optional(snapshot)
+            .await?;
+    Ok(edge.and_then(|edge| removed_gap(edge, low, high)))
+}
+
+/// The gap of what was removed through `edge`.
+pub(super) fn removed_gap(
+    (epoch, offset): (u32, i64),
+    low: Position,
+    high: Position,
+) -> Option<Gap> {
+    let (epoch, last) = (Epoch(epoch), Offset(offset.cast_unsigned()));
+    let from = if low.epoch == epoch { Offset(low.offset.0 + 1) } else { Offset(0) };
+    let to = if high.epoch == epoch { last.min(high.offset) } else { last };
+    let touches = low.epoch <= epoch && epoch <= high.epoch && from <= to;
+    touches.then(|| Gap { epoch, from, to, reason: "removed by retention".to_owned() })
 }
 
 pub(super) fn event(channel: &Channel, row: &SqliteRow) -> Result<StoredEvent, sqlx::Error> {

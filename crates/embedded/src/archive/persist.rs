@@ -44,6 +44,18 @@ pub(crate) async fn ledger(
     }))
 }
 
+/// Many ledgers at one moment.
+pub(crate) async fn ledgers(
+    snapshot: &mut SqliteConnection,
+    partitions: &[Partition],
+) -> Result<Vec<(Partition, LedgerEntry)>, sqlx::Error> {
+    let mut found = Vec::with_capacity(partitions.len());
+    for partition in partitions {
+        found.extend(ledger(snapshot, *partition).await?.map(|entry| (*partition, entry)));
+    }
+    Ok(found)
+}
+
 pub(crate) async fn persist(
     connection: &mut SqliteConnection,
     lease: &Lease,
@@ -85,6 +97,7 @@ struct Tally<'a> {
     last: Offset,
     last_at: Timestamp,
     count: i64,
+    bytes: i64,
 }
 
 /// One event on its way into the table; `channel` is an index into the tallies.
@@ -112,6 +125,7 @@ fn take_apart(batch: &Batch) -> (Vec<Tally<'_>>, Vec<Row<'_>>) {
                     last: Offset(0),
                     last_at: *ts,
                     count: 0,
+                    bytes: 0,
                 });
                 tallies.len() - 1
             });
@@ -120,6 +134,7 @@ fn take_apart(batch: &Batch) -> (Vec<Tally<'_>>, Vec<Row<'_>>) {
             tally.last_at = *ts;
             tally.count += i64::from(run.count);
             rows.extend(run.events().map(|event| {
+                tally.bytes += event.data.len() as i64;
                 let offset = Offset::new(*seq, event.index);
                 Row { channel, offset, ts: *ts, user: run.user, event }
             }));
@@ -204,18 +219,19 @@ async fn count_channels<'a>(
             arguments.add(i64::from(epoch.0))?;
             arguments.add(tally.last.0.cast_signed())?;
             arguments.add(tally.last_at.0)?;
-            arguments.add(tally.count)
+            arguments.add(tally.count)?;
+            arguments.add(tally.bytes)
         });
         bound.map_err(sqlx::Error::Encode)?;
         // Made of literals and question marks alone.
         let sql = AssertSqlSafe(insert_sql(
             "channels (name, namespace, partition, created_at, created_by,
-                       last_epoch, last_offset, last_at, count)",
-            9,
+                       last_epoch, last_offset, last_at, count, bytes)",
+            10,
             chunk.len(),
             " ON CONFLICT (name) DO UPDATE SET last_epoch = excluded.last_epoch,
                  last_offset = excluded.last_offset, last_at = excluded.last_at,
-                 count = count + excluded.count
+                 count = count + excluded.count, bytes = bytes + excluded.bytes
               RETURNING name, id",
         ));
         let rows: Vec<(String, i64)> =

@@ -1,7 +1,7 @@
 //! Pages over all channels of a partition that begin with a prefix: each channel is one range of the
 //! table's key, and the ranges are merged by position. What is read ahead is bounded by the page.
 
-use super::history::{self, AFTER, END, event, gaps};
+use super::history::{self, AFTER, END, event, gaps, removed_gap};
 use super::persist::ledger;
 use futures::TryStreamExt as _;
 use sqlx::SqliteConnection;
@@ -66,7 +66,18 @@ pub(crate) async fn page(
         page.events.push(event);
     }
     let edge = page.events.last().filter(|_| page.more).map_or(END, |event| event.position);
-    page.gaps = gaps(snapshot, partition, after, edge).await?;
+    let removed: Option<(u32, i64)> = sqlx::query_as(
+        "SELECT r.epoch, r.\"offset\" FROM removed r JOIN channels c ON c.id = r.channel
+         WHERE c.partition = ?1 AND c.name >= ?2 AND c.name < ?3
+         ORDER BY r.epoch DESC, r.\"offset\" DESC LIMIT 1",
+    )
+    .bind(i64::from(partition.0))
+    .bind(prefix)
+    .bind(format!("{prefix}{ABOVE}"))
+    .fetch_optional(&mut *snapshot)
+    .await?;
+    page.gaps.extend(removed.and_then(|removed| removed_gap(removed, after, edge)));
+    page.gaps.extend(gaps(snapshot, partition, after, edge).await?);
     Ok(page)
 }
 

@@ -1,9 +1,9 @@
 //! What must hold on every pair of engines.
 
-use crate::kit::{Engines, Running, SOON, cluster, config, embedded, frame, id};
+use crate::kit::{Engines, NOWHERE, Running, SOON, cluster, config, embedded, frame, id};
 use bytes::Bytes;
 use std::time::Duration;
-use stormwire_archive::DeadLetterFilter;
+use stormwire_archive::{DeadLetterFilter, Retention, Rule};
 use stormwire_core::Partition;
 use stormwire_messages::MessagesConfig;
 use stormwire_testkit::wait_until;
@@ -38,6 +38,7 @@ on_both! {
     what_was_trimmed_unread_is_a_gap
     the_journal_is_trimmed_up_to_the_frame_before_the_ledgers
     a_journal_with_another_frame_at_the_ledgers_place_is_not_persisted
+    what_is_past_its_age_is_removed_by_one_of_the_workers
 }
 
 async fn everything_in_the_journal_comes_into_the_archive_once_and_in_order(engines: Engines) {
@@ -123,7 +124,7 @@ async fn what_was_trimmed_unread_is_a_gap(engines: Engines) {
     engines.assert_stored(P0, 20, &[4, 5, 6, 7, 8, 9, 10]).await;
     let channel = stormwire_core::Channel::parse("a:x").unwrap();
     let query = stormwire_archive::HistoryQuery::Last;
-    let page = engines.archive.history(&channel, P0, query, 1000, 1 << 20).await.unwrap();
+    let page = engines.archive.history(&channel, P0, query, 1000, 1 << 20, NOWHERE).await.unwrap();
     let gaps: Vec<_> =
         page.gaps.iter().map(|g| (g.from.seq(), g.to.seq(), g.reason.as_str())).collect();
     assert_eq!(gaps, [(4, 10, "trimmed")]);
@@ -175,4 +176,29 @@ async fn a_journal_with_another_frame_at_the_ledgers_place_is_not_persisted(engi
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(engines.persisted(P0).await, 3);
     worker.stop().await;
+}
+
+async fn what_is_past_its_age_is_removed_by_one_of_the_workers(engines: Engines) {
+    engines.write(P0, 1, 20).await;
+    let rule = Rule { age: Some(Duration::from_secs(1)), bytes: None };
+    let retention = Retention { default: rule, ..Retention::default() };
+    let config = || MessagesConfig {
+        retention: retention.clone(),
+        retain_every: Duration::from_millis(200),
+        ..config(1)
+    };
+    let workers = [Running::start(&engines, config()), Running::start(&engines, config())];
+    engines.wait_persisted(P0, 20).await;
+    let channel = stormwire_core::Channel::parse("a:x").unwrap();
+    let page = async || {
+        let query = stormwire_archive::HistoryQuery::Last;
+        engines.archive.history(&channel, P0, query, 1000, 1 << 20, NOWHERE).await.unwrap()
+    };
+    let page = &page;
+    wait_until("all is removed", SOON, || async move { page().await.events.is_empty() }).await;
+    let gaps = page().await.gaps;
+    assert_eq!(gaps.iter().map(|gap| gap.to.seq()).collect::<Vec<_>>(), [20]);
+    for worker in workers {
+        worker.stop().await;
+    }
 }

@@ -149,7 +149,14 @@ async fn proved_holes_are_told_as_gaps_and_what_is_there_is_stored() {
     worker.stop().await;
     engines.assert_stored(P0, 31, &lost).await;
     let channel = Channel::parse("a:x").unwrap();
-    let page = engines.archive.history(&channel, P0, HistoryQuery::Last, 1000, 1 << 20);
+    let page = engines.archive.history(
+        &channel,
+        P0,
+        HistoryQuery::Last,
+        1000,
+        1 << 20,
+        crate::kit::NOWHERE,
+    );
     let page = page.await.unwrap();
     let gaps: Vec<_> =
         page.gaps.iter().map(|gap| (gap.from.seq(), gap.to.seq(), gap.reason.as_str())).collect();

@@ -20,6 +20,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// For archives without a replica, which need not be measured against the journal.
+pub(crate) const NOWHERE: Position =
+    Position { epoch: Epoch(0), offset: stormwire_core::Offset(0) };
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) struct Engines {
@@ -151,8 +154,11 @@ impl Engines {
             let mut after = Position { epoch: Epoch(0), offset: stormwire_core::Offset(0) };
             loop {
                 let query = HistoryQuery::After(after);
-                let page =
-                    self.archive.history(&channel, partition, query, 1000, 1 << 20).await.unwrap();
+                let page = self
+                    .archive
+                    .history(&channel, partition, query, 1000, 1 << 20, crate::kit::NOWHERE)
+                    .await
+                    .unwrap();
                 let Some(last) = page.events.last() else { break };
                 after = last.position;
                 found.extend(

@@ -4,6 +4,7 @@
 
 mod dead_letters;
 mod engines;
+mod failover;
 mod faults;
 mod holes;
 mod kit;

@@ -28,6 +28,21 @@ replicas = 3
 cors_origins = [\"https://app.example\"]
 ```
 
+A section `[namespaces.NAME]` holds the rules of one namespace; it is set in the file alone, and what it
+leaves out follows the field of the same name for all:
+
+```toml
+[retention]
+age = \"30d\"
+
+[namespaces.audit]
+retention_age = \"\"
+
+[namespaces.telemetry]
+retention_age = \"12h\"
+retention_bytes = \"20GiB\"
+```
+
 In the environment a field is `STORMWIRE_` and its name in capitals with `_` for the dot; a list is divided
 by commas. A number of bytes is written `64KiB`, `256MiB`, `2GiB`; a time `250ms`, `15s`, `10m`, `1h`.
 
@@ -40,21 +55,27 @@ pub(crate) fn markdown() -> String {
     for field in FIELDS {
         let of = field.key.split_once('.').map(|(section, _)| section);
         if section != Some(of) {
-            let title = of.map_or("The process".to_owned(), |name| format!("`[{name}]`"));
+            let title = match of {
+                None => "The process".to_owned(),
+                Some(name) if field.is_named() => format!("`[{name}.NAME]`"),
+                Some(name) => format!("`[{name}]`"),
+            };
             let _ = write!(
                 out,
                 "## {title}\n\n| field | variable | expected | default | meaning |\n| --- | --- | --- | --- | --- |\n"
             );
             section = Some(of);
         }
-        let variables: Vec<_> = std::iter::once(field.variable())
+        let own = if field.is_named() { None } else { Some(field.variable()) };
+        let variables: Vec<_> = own
+            .into_iter()
             .chain(field.also.iter().map(|name| (*name).to_owned()))
             .map(|name| format!("`{name}`"))
             .collect();
         let _ = writeln!(
             out,
             "| `{}` | {} | {} | {} | {} |",
-            field.key,
+            field.key.replace('*', "NAME"),
             variables.join(", "),
             field.kind,
             defaults(field.defaults),

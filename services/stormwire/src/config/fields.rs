@@ -37,7 +37,7 @@ impl Profile {
 /// One field of the configuration.
 #[derive(Debug)]
 pub(crate) struct Field {
-    /// Its name in the file, sections divided by dots.
+    /// Its name in the file, sections divided by dots; a `*` stands for a name that is given there.
     pub(crate) key: &'static str,
     /// What it may hold.
     pub(crate) kind: Kind,
@@ -52,6 +52,17 @@ pub(crate) struct Field {
 }
 
 impl Field {
+    /// The name that stands in `key` in the place of this field's `*`, if it is this field's key.
+    pub(crate) fn name_in<'k>(&self, key: &'k str) -> Option<&'k str> {
+        let (before, after) = self.key.split_once('*')?;
+        key.strip_prefix(before)?.strip_suffix(after).filter(|name| !name.is_empty())
+    }
+
+    /// Whether it is set for names, in the file alone.
+    pub(crate) fn is_named(&self) -> bool {
+        self.key.contains('*')
+    }
+
     /// Its variable in the environment.
     pub(crate) fn variable(&self) -> String {
         format!("STORMWIRE_{}", self.key.replace('.', "_").to_uppercase())
@@ -99,12 +110,22 @@ const fn count(min: u64, max: u64) -> Kind {
 }
 
 const fn size(min: u64, max: u64) -> Kind {
-    Kind::Size { min, max }
+    Kind::Size { min, max, optional: false }
 }
 
 const fn span(min_ms: u64, max_ms: u64) -> Kind {
-    Kind::Span { min: Duration::from_millis(min_ms), max: Duration::from_millis(max_ms) }
+    let (min, max) = (Duration::from_millis(min_ms), Duration::from_millis(max_ms));
+    Kind::Span { min, max, optional: false }
 }
+
+/// How old events may become; empty is for ever.
+const AGE: Kind = Kind::Span {
+    min: Duration::from_millis(MINUTE),
+    max: Duration::from_millis(36_500 * 24 * HOUR),
+    optional: true,
+};
+/// How many bytes events may take; empty is without a bound.
+const BYTES: Kind = Kind::Size { min: MIB, max: 1 << 60, optional: true };
 
 const fn url(schemes: &'static [&'static str], optional: bool) -> Kind {
     Kind::Url { schemes, optional }
@@ -150,10 +171,12 @@ pub(crate) const FIELDS: &[Field] = &[
         "Bytes of one partition's log; from half of it on the worker trims what is persisted, at the bound publishes are refused.")
         .per_profile(["256MiB", "1GiB", "1GiB"]),
     field("archive.url", url(&["sqlite:", "postgres://", "postgresql://"], false), "sqlite:",
-        "The long store: `sqlite:` is a file in `data_dir`, `postgres://user:password@host/database` is Postgres.")
+        "The long store: `sqlite:` is a file in `data_dir`, `postgres://user:password@host/database` is Postgres. Of several hosts, `postgres://user:password@one,two/database`, the one that takes writes is used; when it is promoted, another one.")
         .also(&["DATABASE_URL"]).secret(),
     field("archive.replica_url", url(&["postgres://", "postgresql://"], true), "",
-        "A replica of the archive for reads. Empty: reads go to the primary.").secret(),
+        "A streaming replica of the archive, one host, for reads of history; where it is away or too far behind, the primary is read. Empty: always the primary.").secret(),
+    field("archive.replica_keeps_all", Kind::Choice(&["no", "yes"]), "no",
+        "Whether the journal keeps what the replica does not have yet. For a replica that Postgres waits for (`synchronous_standby_names`) and that is promoted when the primary is lost: nothing is lost with it then. While the replica is away the journal grows, up to its bound."),
     field("archive.connections", count(2, 500), "20",
         "Most connections to the archive from this process."),
     field("limits.url", url(&["local:", "redis://", "rediss://"], false), "local:",
@@ -214,6 +237,15 @@ pub(crate) const FIELDS: &[Field] = &[
     field("messages.batch_events", count(1, 1_000_000), "10000", "Most events in one transaction."),
     field("messages.recovery_window", span(MINUTE, 24 * HOUR), "10m",
         "How long persisted frames stay in the journal for subscribers that come back."),
+
+    field("retention.age", AGE, "",
+        "How long the archive keeps an event. A whole table of events goes at once where all in it is past its age, so an event may stay for a day longer. Empty: for ever."),
+    field("retention.bytes", BYTES, "",
+        "How many bytes of data the archive keeps of one namespace; above it the oldest events go. Empty: all."),
+    field("namespaces.*.retention_age", AGE, "",
+        "As `retention.age`, for the events of one namespace; empty is for ever, left out is `retention.age`."),
+    field("namespaces.*.retention_bytes", BYTES, "",
+        "As `retention.bytes`, for the events of one namespace; empty is all, left out is `retention.bytes`."),
 
     field("log.format", Kind::Choice(&["pretty", "json"]), "json", "How log lines are written.")
         .per_profile(["pretty", "json", "json"]),

@@ -20,10 +20,10 @@ pub(crate) enum Kind {
     Path,
     /// A whole number.
     Count { min: u64, max: u64 },
-    /// A number of bytes: `64KiB`, `2GiB`.
-    Size { min: u64, max: u64 },
-    /// A stretch of time: `250ms`, `15s`, `10m`, `1h`.
-    Span { min: Duration, max: Duration },
+    /// A number of bytes: `64KiB`, `2GiB`; empty where `optional`.
+    Size { min: u64, max: u64, optional: bool },
+    /// A stretch of time: `250ms`, `15s`, `10m`, `1h`; empty where `optional`.
+    Span { min: Duration, max: Duration, optional: bool },
     /// Texts: an array in the file, divided by commas elsewhere.
     List,
 }
@@ -37,6 +37,8 @@ pub(crate) enum Value {
     Count(u64),
     Span(Duration),
     List(Vec<String>),
+    /// A bound that is none.
+    Unbounded,
 }
 
 impl fmt::Display for Value {
@@ -48,6 +50,7 @@ impl fmt::Display for Value {
             Self::Count(count) => count.fmt(f),
             Self::Span(span) => f.write_str(&show_span(*span)),
             Self::List(items) => f.write_str(&items.join(",")),
+            Self::Unbounded => Ok(()),
         }
     }
 }
@@ -79,10 +82,15 @@ impl Kind {
             Self::Count { min, max } => {
                 number(text).filter(|n| (min..=max).contains(n)).map(Value::Count)
             }
-            Self::Size { min, max } => {
+            Self::Size { optional: true, .. } | Self::Span { optional: true, .. }
+                if text.is_empty() =>
+            {
+                Some(Value::Unbounded)
+            }
+            Self::Size { min, max, .. } => {
                 size(text).filter(|n| (min..=max).contains(n)).map(Value::Count)
             }
-            Self::Span { min, max } => {
+            Self::Span { min, max, .. } => {
                 span(text).filter(|span| (min..=max).contains(span)).map(Value::Span)
             }
             Self::List => {
@@ -108,17 +116,19 @@ impl fmt::Display for Kind {
             }
             Self::Path => f.write_str("a path"),
             Self::Count { min, max } => write!(f, "a whole number from {min} to {max}"),
-            Self::Size { min, max } => write!(
+            Self::Size { min, max, optional } => write!(
                 f,
-                "a number of bytes from {} to {}, as in 64KiB or 2GiB",
+                "a number of bytes from {} to {}, as in 64KiB or 2GiB{}",
                 show_size(min),
-                show_size(max)
+                show_size(max),
+                or_empty(optional)
             ),
-            Self::Span { min, max } => write!(
+            Self::Span { min, max, optional } => write!(
                 f,
-                "a time from {} to {}, as in 250ms, 15s or 10m",
+                "a time from {} to {}, as in 250ms, 15s or 10m{}",
                 show_span(min),
-                show_span(max)
+                show_span(max),
+                or_empty(optional)
             ),
             Self::List => f.write_str("a list of texts"),
         }

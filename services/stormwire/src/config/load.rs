@@ -43,13 +43,22 @@ pub(crate) struct Settings {
     /// The profile that gave the defaults.
     pub(crate) profile: Profile,
     values: BTreeMap<&'static str, (Value, String)>,
+    named: BTreeMap<(&'static str, String), (Value, String)>,
+}
+
+/// A field's text, for which name where it has one, and where it was set.
+struct Given {
+    field: &'static Field,
+    name: Option<String>,
+    text: String,
+    origin: String,
 }
 
 impl Settings {
     /// Reads all layers.
     pub(crate) fn read(sources: &Sources) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
-        let mut given: Vec<(&'static Field, String, String)> = Vec::new();
+        let mut given: Vec<Given> = Vec::new();
         if let Some((path, text)) = &sources.file {
             match text.parse::<toml::Table>() {
                 Ok(table) => flatten(path, "", &table, &mut given, &mut problems),
@@ -59,30 +68,49 @@ impl Settings {
         from_environment(&sources.environment, &mut given, &mut problems);
         for (key, text) in &sources.flags {
             match field(key) {
-                Some(field) => given.push((field, text.clone(), format!("--{}", field.flag()))),
+                Some((field, name)) => {
+                    let origin = format!("--{}", field.flag());
+                    given.push(Given { field, name, text: text.clone(), origin });
+                }
                 None => problems.push(format!("there is no field {key}")),
             }
         }
         let profile = profile(&given);
-        let mut values = BTreeMap::new();
-        for field in FIELDS {
+        let (mut values, mut named) = (BTreeMap::new(), BTreeMap::new());
+        for field in FIELDS.iter().filter(|field| !field.is_named()) {
             if let Some(value) = field.kind.parse(field.default_in(profile)) {
                 values.insert(field.key, (value, "default".to_owned()));
             }
         }
-        for (field, text, origin) in given {
-            match field.kind.parse(&text) {
-                Some(value) => {
+        for Given { field, name, text, origin } in given {
+            match (field.kind.parse(&text), name) {
+                (Some(value), None) => {
                     values.insert(field.key, (value, origin));
                 }
-                None => {
+                (Some(value), Some(name)) => {
+                    named.insert((field.key, name), (value, origin));
+                }
+                (None, name) => {
                     let shown = if field.secret { "(not shown)" } else { &text };
-                    let Field { key, kind, .. } = field;
+                    let key =
+                        name.map_or(field.key.to_owned(), |name| field.key.replace('*', &name));
+                    let kind = field.kind;
                     problems.push(format!("{origin}: {key} = {shown:?}: expected {kind}"));
                 }
             }
         }
-        if problems.is_empty() { Ok(Self { profile, values }) } else { Err(ConfigError(problems)) }
+        if problems.is_empty() {
+            Ok(Self { profile, values, named })
+        } else {
+            Err(ConfigError(problems))
+        }
+    }
+
+    /// What was set for names: the field's key, the name, the value and where it was set.
+    pub(crate) fn named(
+        &self,
+    ) -> impl Iterator<Item = (&'static str, &str, &Value, &str)> + use<'_> {
+        self.named.iter().map(|((key, name), (value, origin))| (*key, &**name, value, &**origin))
     }
 
     /// The value of a field, and where it was set.
@@ -96,28 +124,41 @@ impl Settings {
     }
 }
 
-fn field(key: &str) -> Option<&'static Field> {
-    FIELDS.iter().find(|field| field.key == key)
+/// The field of that key, and the name in it where the field is set for names.
+fn field(key: &str) -> Option<(&'static Field, Option<String>)> {
+    FIELDS.iter().find_map(|field| match field.name_in(key) {
+        Some(name) => Some((field, Some(name.to_owned()))),
+        None => (field.key == key && !field.is_named()).then_some((field, None)),
+    })
+}
+
+/// Whether fields may stand below this key.
+fn is_section(key: &str) -> bool {
+    let below = format!("{key}.");
+    FIELDS.iter().any(|field| match field.key.split_once('*') {
+        Some((before, _)) => before.starts_with(&below) || below.starts_with(before),
+        None => field.key.starts_with(&below),
+    })
 }
 
 /// The profile decides the defaults, so it is looked up before all else; a bad one is told later.
-fn profile(given: &[(&'static Field, String, String)]) -> Profile {
-    let named = given.iter().rev().find(|(field, ..)| field.key == "profile");
-    named.and_then(|(_, text, _)| Profile::parse(text)).unwrap_or(Profile::Development)
+fn profile(given: &[Given]) -> Profile {
+    let last = given.iter().rev().find(|given| given.field.key == "profile");
+    last.and_then(|given| Profile::parse(&given.text)).unwrap_or(Profile::Development)
 }
 
 fn flatten(
     path: &str,
     prefix: &str,
     table: &toml::Table,
-    given: &mut Vec<(&'static Field, String, String)>,
+    given: &mut Vec<Given>,
     problems: &mut Vec<String>,
 ) {
     for (name, value) in table {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
         let text = match value {
             toml::Value::Table(inner) if field(&key).is_none() => {
-                if FIELDS.iter().any(|field| field.key.starts_with(&format!("{key}."))) {
+                if is_section(&key) {
                     flatten(path, &key, inner, given, problems);
                 } else {
                     problems.push(unknown(path, &key));
@@ -132,7 +173,9 @@ fn flatten(
             other => other.to_string(),
         };
         match field(&key) {
-            Some(field) => given.push((field, text, path.to_owned())),
+            Some((field, name)) => {
+                given.push(Given { field, name, text, origin: path.to_owned() });
+            }
             None => problems.push(unknown(path, &key)),
         }
     }
@@ -140,16 +183,17 @@ fn flatten(
 
 fn from_environment(
     environment: &[(String, String)],
-    given: &mut Vec<(&'static Field, String, String)>,
+    given: &mut Vec<Given>,
     problems: &mut Vec<String>,
 ) {
     let present: BTreeMap<_, _> = environment.iter().map(|(name, text)| (&**name, text)).collect();
     let mut known = BTreeSet::new();
-    for field in FIELDS {
+    for field in FIELDS.iter().filter(|field| !field.is_named()) {
         // The common name is the weaker one.
         for name in field.also.iter().map(|name| (*name).to_owned()).chain([field.variable()]) {
             if let Some(text) = present.get(&*name) {
-                given.push((field, field.adapt(&name, text), name.clone()));
+                let text = field.adapt(&name, text);
+                given.push(Given { field, name: None, text, origin: name.clone() });
             }
             known.insert(name);
         }

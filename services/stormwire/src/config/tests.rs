@@ -93,6 +93,33 @@ fn production_refuses_what_is_only_good_enough_for_trying_out() {
 }
 
 #[test]
+fn a_namespaces_rules_stand_in_its_own_section() {
+    let file = "[retention]\nage = \"30d\"\n[namespaces.audit]\nretention_age = \"\"\n\
+                [namespaces.\"a.b\"]\nretention_bytes = \"2GiB\"";
+    let config = Config::read(&sources(file, &[], &[])).unwrap();
+    let retention = config.messages.retention;
+    let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+    assert_eq!(retention.of("chat"), Rule { age: days(30), bytes: None });
+    assert_eq!(retention.of("audit"), Rule::default(), "an empty bound is none");
+    assert_eq!(retention.of("a.b"), Rule { age: days(30), bytes: Some(2 << 30) });
+    let text = problems(&sources("[namespaces.\"a b\"]\nretention_age = \"1h\"", &[], &[]));
+    assert!(text.contains("namespaces.a b.retention_age: expected a namespace"), "{text}");
+    let text = problems(&sources("[namespaces.a]\nretention_age = \"1s\"", &[], &[]));
+    assert!(
+        text.contains("namespaces.a.retention_age = \"1s\": expected a time from 1m"),
+        "{text}"
+    );
+    let text = problems(&sources("[namespaces.a]\nretention = \"1h\"", &[], &[]));
+    assert!(text.contains("unknown field namespaces.a.retention"), "{text}");
+}
+
+#[test]
+fn a_replica_that_keeps_all_must_be_named() {
+    let text = problems(&sources("[archive]\nreplica_keeps_all = \"yes\"", &[], &[]));
+    assert!(text.contains("expected archive.replica_url"), "{text}");
+}
+
+#[test]
 fn the_config_reads_every_field_of_the_table() {
     let source = include_str!("../config.rs");
     for field in FIELDS.iter().filter(|field| field.key != "profile") {
