@@ -21,10 +21,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use stormwire_core::faults::{Fault, injected};
 use stormwire_core::{
-    Channel, Epoch, FrameSeq, MAX_EVENTS_PER_FRAME, Offset, Partition, PartitionCount, Position,
-    Timestamp,
+    Channel, CloseCode, Epoch, FrameSeq, MAX_EVENTS_PER_FRAME, Offset, Partition, PartitionCount,
+    Position, Timestamp,
 };
-use stormwire_wire::frame::{Events, Frame};
+use stormwire_wire::frame::{Events, Frame, FrameId};
 use stormwire_wire::protocol::{Codec, Mode};
 use tokio::sync::{Notify, watch};
 
@@ -85,6 +85,8 @@ struct State {
     standing: Option<Standing>,
     recent: VecDeque<RecentFrame>,
     recent_bytes: usize,
+    /// Who wrote the frame at `standing`: should another stand there, the log has gone back.
+    last_id: Option<FrameId>,
     audiences: Audiences,
 }
 
@@ -136,7 +138,7 @@ impl Feed {
         let mut state = self.state.lock();
         state.standing = Some(standing);
         state.recent.clear();
-        state.recent_bytes = 0;
+        (state.recent_bytes, state.last_id) = (0, None);
         drop(state);
         self.reached.send_replace(Some(standing));
     }
@@ -163,9 +165,33 @@ impl Feed {
         park_all(&mut state);
         state.standing = Some(standing);
         state.recent.clear();
-        state.recent_bytes = 0;
+        (state.recent_bytes, state.last_id) = (0, None);
         drop(state);
         self.reached.send_replace(Some(standing));
+    }
+
+    /// The epoch is over and nothing of it was lost: whoever is live stays so, and the tail goes on in the
+    /// next one behind `standing`.
+    pub(crate) fn turn_to(&self, standing: Standing) {
+        let mut state = self.state.lock();
+        state.standing = Some(standing);
+        state.recent.clear();
+        (state.recent_bytes, state.last_id) = (0, None);
+        drop(state);
+        self.reached.send_replace(Some(standing));
+    }
+
+    /// Who wrote the last frame that was delivered, where that is known.
+    pub(crate) fn last_id(&self) -> Option<FrameId> {
+        self.state.lock().last_id
+    }
+
+    /// This process cannot read the partition any further: its clients are to connect to one that can.
+    pub(crate) fn move_away(&self) {
+        for subscription in self.state.lock().audiences.drain() {
+            let outbox = &subscription.outbox;
+            outbox.close(CloseCode::Moving, "another server reads on; connect again");
+        }
     }
 
     /// Puts frames of the past before the first recent one, so that short absences need no disk.
@@ -184,7 +210,8 @@ impl Feed {
 
     /// Delivers the next frame to everybody who is live.
     pub(crate) fn deliver(&self, seq: FrameSeq, ts: Timestamp, frame: &Frame, bytes: usize) {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         let Some(standing) = &mut state.standing else { return };
         debug_assert!(
             seq == standing.last + 1 || injected(Fault::ContiguityCheckOff),
@@ -192,6 +219,7 @@ impl Feed {
         );
         let before = standing.position();
         standing.last = seq;
+        state.last_id = Some(frame.id);
         let epoch = standing.epoch;
         let events = frame.events().cloned();
         if let Some(events) = events.as_ref().filter(|_| !state.audiences.is_empty()) {
@@ -204,7 +232,7 @@ impl Feed {
             let Some(oldest) = state.recent.pop_front() else { break };
             state.recent_bytes -= oldest.bytes;
         }
-        drop(state);
+        drop(guard);
         if self.reached.receiver_count() > 0 {
             self.reached.send_replace(Some(Standing { epoch, last: seq }));
         }

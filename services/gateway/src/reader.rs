@@ -328,6 +328,9 @@ impl Reader {
             let goes_on = match scanned {
                 Scanned::Frame(frame) => collector.take(scan.epoch, frame),
                 Scanned::Missing(seq) => collector.skip(scan.epoch, *seq),
+                Scanned::End { onward, lost_from, .. } => {
+                    collector.end(scan.epoch, *onward, *lost_from)
+                }
             };
             if !goes_on {
                 break;

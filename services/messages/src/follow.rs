@@ -1,12 +1,13 @@
 //! A partition's frames as they come: from the live tail where it goes on without a hole, else read from
 //! the journal, and repaired where neither has the next one.
 
-use crate::plan::{Missing, Place, missing};
+use crate::plan::{Missing, Place, missing, missing_of_ended};
 use futures::{FutureExt as _, StreamExt as _};
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition};
 use stormwire_journal::{Journal, JournalError, StoredFrame, Tail, TailEvent};
+use stormwire_wire::frame::{Frame, FrameId};
 use tokio::time::{sleep, timeout};
 
 /// Most frames asked for at once while something is missing one by one.
@@ -24,7 +25,8 @@ pub(crate) enum Found {
     Gap { through: FrameSeq, reason: &'static str },
     /// Its epoch is over without a close frame that could be read; `epoch` begins after `through`.
     Ended { epoch: Epoch, through: FrameSeq },
-    /// The log ends before frames that were already read: to be compared with the ledger anew.
+    /// The log ends before frames that were already read, or has others in their place: to be compared
+    /// with the ledger anew.
     Shorter,
 }
 
@@ -41,6 +43,9 @@ pub(crate) struct Follow {
     check_every: Duration,
     tail: Option<Tail>,
     behind: bool,
+    /// The last frame that was read, and whether the journal has said since that it may be another log.
+    last: Option<(Epoch, FrameSeq, FrameId)>,
+    disturbed: bool,
     backoff: Duration,
 }
 
@@ -50,7 +55,17 @@ impl Follow {
         partition: Partition,
         check_every: Duration,
     ) -> Self {
-        Self { journal, partition, check_every, tail: None, behind: true, backoff: BACKOFF_MIN }
+        let (tail, last) = (None, None);
+        Self {
+            journal,
+            partition,
+            check_every,
+            tail,
+            behind: true,
+            last,
+            disturbed: false,
+            backoff: BACKOFF_MIN,
+        }
     }
 
     /// Waits until something is known about `place`. Takes and returns itself, so that the wait can be
@@ -60,6 +75,12 @@ impl Follow {
             match self.step(place, page).await {
                 Ok(Some(found)) => {
                     self.backoff = BACKOFF_MIN;
+                    if let Found::Frames(frames) = &found {
+                        self.last = frames.last().and_then(|frame| {
+                            let id = Frame::peek_id(&frame.bytes).ok()?;
+                            Some((frame.epoch, frame.seq, id))
+                        });
+                    }
                     return (self, found);
                 }
                 Ok(None) => self.backoff = BACKOFF_MIN,
@@ -83,12 +104,26 @@ impl Follow {
         if !live.is_empty() {
             return Ok(Some(Found::Frames(live)));
         }
+        if self.disturbed {
+            // E1: a journal that was away may have come back older, and grown since.
+            if self.is_another_log().await? {
+                return Ok(Some(Found::Shorter));
+            }
+            self.disturbed = false;
+        }
         if self.behind {
             let found = self.read(place, page).await?;
             self.behind = found.is_some();
             return Ok(found);
         }
         self.wait(place).await
+    }
+
+    async fn is_another_log(&mut self) -> Result<bool, JournalError> {
+        let Some((epoch, seq, id)) = self.last else { return Ok(false) };
+        let found = self.journal.frame(self.partition, epoch, seq).await?;
+        let found = found.and_then(|frame| Frame::peek_id(&frame.bytes).ok());
+        Ok(found.is_some_and(|found| found != id))
     }
 
     /// What the tail holds ready, as far as it goes on from `place`.
@@ -108,8 +143,8 @@ impl Follow {
                         break;
                     }
                 }
-                Some(Some(TailEvent::Check)) => self.behind = true,
-                Some(None) => self.tail = None,
+                Some(Some(TailEvent::Check)) => (self.behind, self.disturbed) = (true, true),
+                Some(None) => (self.tail, self.disturbed) = (None, true),
                 None => break,
             }
         }
@@ -125,8 +160,7 @@ impl Follow {
         if !frames.is_empty() {
             return Ok(Some(Found::Frames(frames)));
         }
-        let tip = self.journal.tip(self.partition).await?;
-        match missing(place, tip) {
+        match self.state_of(place).await? {
             Missing::NotYet => Ok(None),
             Missing::Shorter => Ok(Some(Found::Shorter)),
             Missing::Trimmed(through) => Ok(Some(Found::Gap { through, reason: "trimmed" })),
@@ -136,13 +170,26 @@ impl Follow {
                     None => Ok(Some(Found::Ended { epoch: present, through })),
                 }
             }
-            Missing::Hole => self.prove(place, tip.last).await,
+            Missing::Hole => self.prove(place).await,
         }
+    }
+
+    /// What it means that the next frame is not there, by the word of those who may write the logs.
+    async fn state_of(&mut self, place: Place) -> Result<Missing, JournalError> {
+        let tip = self.journal.tip(self.partition).await?;
+        if place.epoch < tip.epoch {
+            let logs = self.journal.epochs(self.partition).await?;
+            return Ok(missing_of_ended(place, &logs));
+        }
+        Ok(missing(place, tip))
     }
 
     /// Asks the leader for each of the next frames: what it does not have although it has later ones is
     /// a hole, unless it was trimmed while we asked.
-    async fn prove(&mut self, place: Place, last: FrameSeq) -> Result<Option<Found>, JournalError> {
+    async fn prove(&mut self, place: Place) -> Result<Option<Found>, JournalError> {
+        let logs = self.journal.epochs(self.partition).await?;
+        let log = logs.iter().find(|log| log.epoch == place.epoch);
+        let last = log.map_or(0, |log| log.last);
         let mut through = place.next - 1;
         for seq in place.next..=last.min(place.next + PROBES - 1) {
             match self.journal.frame(self.partition, place.epoch, seq).await? {
@@ -151,8 +198,10 @@ impl Follow {
                 None => through = seq,
             }
         }
-        let tip = self.journal.tip(self.partition).await?;
-        Ok(match missing(place, tip) {
+        if through < place.next {
+            return Ok(None);
+        }
+        Ok(match self.state_of(place).await? {
             Missing::Trimmed(through) => Some(Found::Gap { through, reason: "trimmed" }),
             Missing::Hole => Some(Found::Gap { through, reason: "hole" }),
             // The log is shorter or another than a moment ago: look again.
@@ -171,12 +220,9 @@ impl Follow {
                 }
                 self.behind = frame.epoch != place.epoch || frame.seq > place.next;
             }
-            Ok(Some(TailEvent::Check)) => self.behind = true,
-            Ok(None) => self.tail = None,
-            Err(_) => {
-                let tip = self.journal.tip(self.partition).await?;
-                self.behind = missing(place, tip) != Missing::NotYet;
-            }
+            Ok(Some(TailEvent::Check)) => (self.behind, self.disturbed) = (true, true),
+            Ok(None) => (self.tail, self.disturbed) = (None, true),
+            Err(_) => self.behind = self.state_of(place).await? != Missing::NotYet,
         }
         Ok(None)
     }

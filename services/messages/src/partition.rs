@@ -2,7 +2,7 @@
 
 use crate::config::MessagesConfig;
 use crate::follow::{Follow, Found, Page};
-use crate::plan::{Pending, Place, Prepared, Start, Stop, is_same, start};
+use crate::plan::{Pending, Place, Prepared, REWOUND, Start, Stop, is_same, start};
 use crate::progress::Progress;
 use crate::trace;
 use crate::trim;
@@ -12,8 +12,9 @@ use metrics::{counter, gauge, histogram};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use stormwire_archive::{Archive, ArchiveError, Lease, PersistError};
-use stormwire_core::Clock;
+use stormwire_archive::{Archive, ArchiveError, Lease, LedgerEntry, PersistError};
+use stormwire_core::{Clock, Epoch};
+use stormwire_journal::rewind::{self, Evidence};
 use stormwire_journal::{Journal, JournalError};
 use stormwire_telemetry::metrics as names;
 use tokio::sync::mpsc;
@@ -135,6 +136,11 @@ impl Work {
                 tip => tip?,
             };
             let Start::At { place, verify } = start(ledger, tip) else {
+                if let Some(ledger) = ledger
+                    && self.is_proved_rewound(ledger, false).await?
+                {
+                    return Ok(Begin::Ended(Ended::Stopped(Stop::Rewound)));
+                }
                 if token.run_until_cancelled(sleep(BEHIND_PAUSE)).await.is_none() {
                     return Ok(Begin::Ended(Ended::Cancelled));
                 }
@@ -143,6 +149,7 @@ impl Work {
             if let (Some(seq), Some(ledger)) = (verify, ledger) {
                 let found = self.journal.frame(partition, ledger.epoch, seq).await?;
                 if !is_same(ledger.last_frame, found.as_ref().map(|frame| &frame.bytes)) {
+                    self.is_proved_rewound(ledger, true).await?;
                     return Ok(Begin::Ended(Ended::Stopped(Stop::Rewound)));
                 }
             }
@@ -150,7 +157,18 @@ impl Work {
             self.progress.begin(place.epoch, last, tip, self.clock.now());
             return Ok(Begin::At(place));
         }
-        Ok(Begin::Ended(Ended::Stopped(Stop::Rewound)))
+        // A shorter log that nobody can write is no proof: whoever answers may be cut off from the others.
+        Ok(Begin::Ended(Ended::Again { at_once: false }))
+    }
+
+    /// E1: lets the log say that it has gone back behind the ledger, so that nobody writes it further.
+    async fn is_proved_rewound(
+        &self,
+        ledger: LedgerEntry,
+        replaced: bool,
+    ) -> Result<bool, JournalError> {
+        let evidence = Evidence { epoch: ledger.epoch, seen: ledger.last_seq, replaced };
+        rewind::prove(&*self.journal, self.lease.partition, evidence).await
     }
 
     /// Gathers frames into batches while earlier ones are committed. One batch waits in `out`, one grows
@@ -216,7 +234,11 @@ impl Work {
             self.progress.stored(batch.epoch, batch.through, newest, bytes);
             counter!(names::PERSIST_EVENTS).increment(events as u64);
             for gap in &batch.gaps {
-                let reason = if gap.reason == "hole" { "hole" } else { "trimmed" };
+                let reason = match gap.reason.as_str() {
+                    "hole" => "hole",
+                    REWOUND => "rewound",
+                    _ => "trimmed",
+                };
                 counter!(names::PERSIST_GAPS, "reason" => reason).increment(1);
                 tracing::warn!(
                     partition = partition.0,
@@ -257,9 +279,14 @@ impl Work {
         let partition = self.lease.partition;
         let mut every = interval(self.config.trim_every);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // The epoch beside which there is no other log.
+        let mut single = None;
         loop {
             every.tick().await;
             let Ok(tip) = self.journal.tip(partition).await else { continue };
+            if single != Some(tip.epoch) && self.retire(tip.epoch).await.is_ok_and(|left| !left) {
+                single = Some(tip.epoch);
+            }
             let Ok(saved) = self.journal.saved_through(partition).await else { continue };
             let window = self.config.recovery_window;
             let copied = self.archive.replicated(partition).await;
@@ -274,6 +301,30 @@ impl Work {
                 }
             }
         }
+    }
+}
+
+impl Work {
+    /// E3: removes the logs of epochs that are over, once all of them is persisted and older than the
+    /// recovery window. Says whether there are others than the current one's left.
+    async fn retire(&self, current: Epoch) -> Result<bool, JournalError> {
+        let partition = self.lease.partition;
+        let mut left = false;
+        for log in self.journal.epochs(partition).await? {
+            if log.epoch >= current {
+                continue;
+            }
+            let end = self.journal.frame(partition, log.epoch, log.last).await?;
+            let age = end.map_or(Duration::MAX, |end| self.clock.now().since(end.ts));
+            let is_persisted = self.progress.is_beyond(log.epoch);
+            if !is_persisted || age < self.config.recovery_window {
+                left = true;
+                continue;
+            }
+            self.journal.remove(partition, log.epoch).await?;
+            tracing::info!(partition = partition.0, epoch = %log.epoch, "removed the log of an epoch that is over");
+        }
+        Ok(left)
     }
 }
 

@@ -11,6 +11,9 @@ use stormwire_core::{Epoch, FrameSeq, MAX_EVENTS_PER_FRAME, Offset, Timestamp};
 use stormwire_journal::{StoredFrame, Tip};
 use stormwire_wire::frame::{Body, Frame, FrameError, FrameId};
 
+/// Why frames are missing that a journal once had.
+pub(crate) const REWOUND: &str = "the journal had gone back";
+
 /// Where a worker stands in a partition's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
@@ -93,10 +96,26 @@ pub(crate) enum Missing {
     Shorter,
 }
 
+/// In an epoch that is over, `logs` being all there are: what is left of it is read first.
+pub(crate) fn missing_of_ended(place: Place, logs: &[Tip]) -> Missing {
+    let log = logs.iter().find(|log| log.epoch == place.epoch);
+    let next = logs.iter().find(|log| log.epoch > place.epoch);
+    match (log, next) {
+        (Some(log), _) if place.next < log.first && log.first <= log.last => {
+            Missing::Trimmed(log.first - 1)
+        }
+        (Some(log), _) if place.next <= log.last => Missing::Hole,
+        (_, Some(next)) => {
+            let through = next.first.max(place.next) - 1;
+            Missing::Ended { epoch: next.epoch, through }
+        }
+        (_, None) => Missing::NotYet,
+    }
+}
+
 pub(crate) fn missing(place: Place, tip: Tip) -> Missing {
     if place.epoch < tip.epoch {
-        let through = tip.first.max(place.next) - 1;
-        return Missing::Ended { epoch: tip.epoch, through };
+        return missing_of_ended(place, &[tip]);
     }
     if place.epoch > tip.epoch || place.next == tip.last + 1 {
         return Missing::NotYet;
@@ -210,7 +229,16 @@ impl Pending {
                 self.batch.frames.push((seq, ts, frame));
             }
             Body::Claim { .. } | Body::Rewound { .. } => {}
-            Body::Close { next, first_seq, .. } => {
+            Body::Close { next, first_seq, lost_from } => {
+                if let Some(lost_from) = lost_from {
+                    // E3: what was acknowledged and is lost is known to be so for ever.
+                    self.batch.gaps.push(Gap {
+                        epoch: self.place.epoch,
+                        from: Offset::new(*lost_from, 0),
+                        to: Offset::new(first_seq.saturating_sub(1), LAST_INDEX),
+                        reason: REWOUND.to_owned(),
+                    });
+                }
                 // The ledger moves to the end of this epoch first; the next batch steps over.
                 self.place.epoch = *next;
                 self.place.next = (*first_seq).max(seq + 1);

@@ -47,6 +47,12 @@ impl Progress {
         self.state.lock().verified = false;
     }
 
+    /// Whether everything of `epoch` is persisted, and of a later one the beginning.
+    pub(crate) fn is_beyond(&self, epoch: Epoch) -> bool {
+        let state = self.state.lock();
+        state.verified && state.ledger.is_some_and(|(of, _)| of > epoch)
+    }
+
     /// A batch whose oldest frame is from `oldest` is on its way, or tried again.
     pub(crate) fn begun(&self, oldest: Option<Timestamp>) {
         self.state.lock().waiting_since = oldest;

@@ -105,6 +105,21 @@ impl<'a> Collector<'a> {
         true
     }
 
+    /// Goes on in the next epoch; `false`: the page ends here. What was lost at the end of this one is told.
+    pub(super) fn end(
+        &mut self,
+        epoch: Epoch,
+        onward: Position,
+        lost_from: Option<FrameSeq>,
+    ) -> bool {
+        if let Some(lost_from) = lost_from {
+            let from = after_frame(epoch, lost_from.saturating_sub(1)).max(self.from);
+            self.gaps.push((from, onward));
+        }
+        self.at = self.at.max(onward);
+        false
+    }
+
     fn channel(&self, run: &Run<'_>) -> Option<Channel> {
         match self.selection {
             Selection::Channel(channel) => Some(channel.clone()),

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use stormwire_core::{Epoch, FrameSeq, Partition, PartitionCount, Position, Refusal};
 use stormwire_journal::{Journal, StoredFrame, Tip};
-use stormwire_wire::frame::{Frame, FrameError};
+use stormwire_wire::frame::{Body, Frame, FrameError};
 use tokio::time::Instant;
 
 /// Frames and bytes read from the journal at once.
@@ -26,13 +26,16 @@ pub(super) enum Scanned {
     Frame(RecentFrame),
     /// Nothing that anybody can read, by the word of the one who may write the log.
     Missing(FrameSeq),
+    /// The end of the epoch: readers go on at `onward`. With `lost_from`, what stood from there on is
+    /// lost; so is, for whoever stands behind `seq`, what it has not seen.
+    End { seq: FrameSeq, onward: Position, lost_from: Option<FrameSeq> },
 }
 
 impl Scanned {
     const fn seq(&self) -> FrameSeq {
         match self {
             Self::Frame(frame) => frame.seq,
-            Self::Missing(seq) => *seq,
+            Self::Missing(seq) | Self::End { seq, .. } => *seq,
         }
     }
 }
@@ -131,7 +134,13 @@ async fn scan(
     let begun = Instant::now();
     let frames = journal.read(partition, epoch, first, SCAN_FRAMES, SCAN_BYTES).await;
     let frames = frames.map_err(journal_refusal)?;
-    let log = super::log(journal, partition).await?;
+    let current = super::log(journal, partition).await?;
+    let tip = after_frame(current.epoch, current.last);
+    let (log, onward) = if epoch < current.epoch {
+        ended(journal, partition, epoch).await?
+    } else {
+        (current, None)
+    };
     let (mut places, mut due) = (Vec::with_capacity(frames.len()), first);
     for frame in frames {
         if frame.seq < due {
@@ -148,9 +157,24 @@ async fn scan(
     if places.is_empty() && epoch == log.epoch && (log.first..=log.last).contains(&first) {
         // Nothing was read though there is something: a hole, until the one who knows says otherwise.
         fill(journal, &log, (partition, epoch), &mut places, first, first + 1).await?;
+    } else if let Some(onward) = onward.filter(|_| places.is_empty() && first > log.last) {
+        let lost_from = (first > log.last + 1).then_some(first);
+        places.push(Scanned::End { seq: first, onward, lost_from });
     }
-    let tip = after_frame(log.epoch, log.last);
     Ok(Scan { partition, epoch, first, places, tip, begun })
+}
+
+/// An epoch that is over: its log, an empty one if that was removed, and where the next one begins.
+async fn ended(
+    journal: &dyn Journal,
+    partition: Partition,
+    epoch: Epoch,
+) -> Result<(Tip, Option<Position>), Refusal> {
+    let logs = journal.epochs(partition).await.map_err(journal_refusal)?;
+    let removed = Tip { epoch, first: 1, last: 0, bytes: 0, bytes_max: 0 };
+    let log = logs.iter().find(|log| log.epoch == epoch).copied().unwrap_or(removed);
+    let next = logs.iter().find(|log| log.epoch > epoch);
+    Ok((log, next.map(|next| after_frame(next.epoch, next.first.saturating_sub(1)))))
 }
 
 /// Fetches, or proves missing, the places from `due` up to `end`; `false` if the log was trimmed there.
@@ -181,6 +205,11 @@ async fn fill(
 /// newer program wrote: this one never skips it.
 fn push(places: &mut Vec<Scanned>, stored: StoredFrame) -> Result<bool, Refusal> {
     match Frame::decode(&stored.bytes) {
+        Ok(Frame { body: Body::Close { next, first_seq, lost_from }, .. }) => {
+            let onward = after_frame(next, first_seq.saturating_sub(1));
+            places.push(Scanned::End { seq: stored.seq, onward, lost_from });
+            return Ok(false);
+        }
         Ok(frame) => places.push(Scanned::Frame(RecentFrame {
             seq: stored.seq,
             ts: stored.ts,
