@@ -6,6 +6,7 @@
 //! nothing else.
 
 pub mod appender;
+pub mod epoch;
 pub mod lane;
 pub mod message;
 pub mod owner;

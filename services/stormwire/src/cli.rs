@@ -129,6 +129,16 @@ Examples:
   stormwire dead-letters replay 17"
     )]
     DeadLetters(DeadLetters),
+    /// How the journal's logs stand, and a new epoch for one that has gone back
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  stormwire journal status
+  stormwire journal new-epoch 3                      asks before it changes anything
+  stormwire journal new-epoch --all --yes            after a restore of all of the journal's servers"
+    )]
+    Journal(Journal),
     /// Prints the configuration that applies, and where each field was set
     #[command(after_help = "\
 Examples:
@@ -297,6 +307,36 @@ pub(crate) enum IdentityCommand {
 
 fn role(text: &str) -> Result<Role, String> {
     Role::parse(text).ok_or_else(|| "expected user, moderator or admin".to_owned())
+}
+
+/// `stormwire journal`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Journal {
+    /// Prints how each partition stands, after listening to the gateways for a moment
+    Status {
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Ends the epoch of a partition whose journal has gone back, and begins the next one
+    NewEpoch(NewEpochArgs),
+}
+
+/// `stormwire journal new-epoch`.
+#[derive(Debug, Args)]
+pub(crate) struct NewEpochArgs {
+    /// The partition
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) partition: Option<u16>,
+    /// All partitions
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Remove a log that cannot be closed, with everything in it that is not persisted
+    #[arg(long)]
+    pub(crate) discard: bool,
 }
 
 fn pattern(text: &str) -> Result<Pattern, String> {

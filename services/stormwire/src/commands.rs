@@ -3,6 +3,7 @@
 pub(crate) mod dead_letters;
 pub(crate) mod doctor;
 pub(crate) mod identity;
+pub(crate) mod journal;
 pub(crate) mod migrate;
 pub(crate) mod publish;
 pub(crate) mod replay;

@@ -66,6 +66,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Replay(args)) => commands::replay::run(args, &config).await,
         Some(Command::Doctor(args)) => commands::doctor::run(args, &config).await,
         Some(Command::DeadLetters(command)) => commands::dead_letters::run(command, &config).await,
+        Some(Command::Journal(command)) => commands::journal::run(command, &config).await,
         Some(Command::Config { .. }) => Ok(()),
     }
 }
