@@ -80,7 +80,7 @@ impl IdentityConfig {
             access_ttl: Duration::from_secs(15 * 60),
             refresh_ttl: Duration::from_secs(7 * 24 * 3600),
             sessions_max: 50,
-            hash_places: 2,
+            hash_places: 1,
             registration: Registration::Open,
             publish: Vec::new(),
             subscribe: Vec::new(),

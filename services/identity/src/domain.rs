@@ -7,7 +7,7 @@ pub(crate) mod names;
 pub(crate) mod passwords;
 pub(crate) mod rotation;
 
-use stormwire_core::Timestamp;
+use stormwire_core::{Pattern, Timestamp};
 use stormwire_tokens::Role;
 
 /// An account as it is stored.
@@ -41,6 +41,21 @@ pub(crate) struct Session {
     pub(crate) expires_at: Timestamp,
     pub(crate) ip: String,
     pub(crate) agent: String,
+}
+
+/// A key of a backend, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ApiKey {
+    pub(crate) id: String,
+    pub(crate) account: String,
+    /// What it is for.
+    pub(crate) label: String,
+    pub(crate) publish: Vec<Pattern>,
+    pub(crate) subscribe: Vec<Pattern>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+    /// When it was last exchanged.
+    pub(crate) used_at: Option<Timestamp>,
 }
 
 /// What a mail's token is good for.

@@ -2,6 +2,7 @@
 
 mod account;
 mod input;
+mod keys;
 mod login;
 mod mail;
 mod sessions;
@@ -49,6 +50,9 @@ fn api() -> OpenApiRouter<HttpState> {
         .routes(routes!(sessions::of_user))
         .routes(routes!(sessions::end_own))
         .routes(routes!(sessions::end_of_user))
+        .routes(routes!(keys::make, keys::list))
+        .routes(routes!(keys::end))
+        .routes(routes!(keys::exchange))
         .routes(routes!(mail::ask_for_verification))
         .routes(routes!(mail::verify))
         .routes(routes!(mail::ask_for_reset))

@@ -1,9 +1,11 @@
 //! The service: what can be asked of it, by routes and by commands.
 
 mod accounts;
+mod api_keys;
 mod sessions;
 mod sign_in;
 
+pub(crate) use api_keys::Wanted;
 pub(crate) use sign_in::{Login, Tokens};
 
 use crate::config::IdentityConfig;

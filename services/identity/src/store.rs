@@ -12,7 +12,7 @@ mod suite;
 
 use crate::domain::key_life::Dates;
 use crate::domain::lockout::Rule;
-use crate::domain::{Account, Purpose, SealedText, Session};
+use crate::domain::{Account, ApiKey, Purpose, SealedText, Session};
 use async_trait::async_trait;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -221,10 +221,29 @@ pub(crate) trait Keys: Send + Sync + 'static {
     async fn prune(&self, now: Timestamp, generation: i64) -> Stored<()>;
 }
 
-/// The whole port. `suite` says what both engines do.
-pub(crate) trait Store: Accounts + Sessions + Keys {}
+/// Keys of backends.
+#[async_trait]
+pub(crate) trait ApiKeys: Send + Sync + 'static {
+    /// Adds a key that is found by `hash`; false if its account has `keys_max` that are good.
+    async fn add_api_key(
+        &self,
+        key: &ApiKey,
+        hash: &TokenHash,
+        keys_max: u32,
+        audit: &Audit,
+    ) -> Stored<bool>;
+    /// The account's keys that are good, the newest first.
+    async fn api_keys(&self, account: &str, now: Timestamp) -> Stored<Vec<ApiKey>>;
+    /// The key of that hash, if it is good; notes that it was used.
+    async fn use_api_key(&self, hash: &TokenHash, now: Timestamp) -> Stored<Option<ApiKey>>;
+    /// Ends a key of the account; false if it has none of that name that is good.
+    async fn revoke_api_key(&self, account: &str, key: &str, audit: &Audit) -> Stored<bool>;
+}
 
-impl<T: Accounts + Sessions + Keys> Store for T {}
+/// The whole port. `suite` says what both engines do.
+pub(crate) trait Store: Accounts + Sessions + ApiKeys + Keys {}
+
+impl<T: Accounts + Sessions + ApiKeys + Keys> Store for T {}
 
 /// How long a session that ended is kept, for whoever asks what happened.
 pub(crate) const SESSIONS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use std::time::Duration;
 use stormwire_core::{ErrorCode, Pattern, Refusal};
 use stormwire_telemetry::metrics::{REFRESHES, SIGN_INS};
-use stormwire_tokens::{ChannelClaims, Role, TokenClaims};
+use stormwire_tokens::{Action, ChannelClaims, Rights, Role, TokenClaims};
 
 /// Who would like to sign in.
 #[derive(Debug, Clone)]
@@ -165,33 +165,63 @@ impl Shared {
         Ok(())
     }
 
+    /// What an account of that role may do on channels.
+    pub(super) fn rights_of(&self, role: Role) -> Rights {
+        let config = &self.config;
+        match role {
+            Role::Admin => Rights::all(),
+            Role::User | Role::Moderator => Rights::new(|action| match action {
+                Action::Publish | Action::Signal => config.publish.clone(),
+                Action::Subscribe | Action::History | Action::Presence => config.subscribe.clone(),
+            }),
+        }
+    }
+
     fn tokens(
         &self,
         account: &Account,
         session: String,
         refresh: String,
     ) -> Result<Tokens, Refusal> {
+        let rights = self.rights_of(account.role);
+        let patterns = (rights.patterns(Action::Publish), rights.patterns(Action::Subscribe));
+        let access_ttl = self.config.access_ttl;
+        let access = self.sign(account, &session, &[account.role], patterns, access_ttl)?;
+        Ok(Tokens {
+            user: account.id.clone(),
+            session,
+            access,
+            access_ttl,
+            refresh,
+            refresh_ttl: self.config.refresh_ttl,
+        })
+    }
+
+    /// An access token that grants to publish on the first `patterns` and to subscribe to the second.
+    pub(super) fn sign(
+        &self,
+        account: &Account,
+        session: &str,
+        roles: &[Role],
+        patterns: (&[Pattern], &[Pattern]),
+        ttl: Duration,
+    ) -> Result<String, Refusal> {
         let now = self.clock.now().0.div_euclid(1000);
-        let config = &self.config;
-        let everything = || vec!["*".to_owned()];
         let texts = |patterns: &[Pattern]| -> Vec<String> {
             patterns.iter().map(ToString::to_string).collect()
         };
-        let (publish, subscribe) = match account.role {
-            Role::Admin => (everything(), everything()),
-            Role::User | Role::Moderator => (texts(&config.publish), texts(&config.subscribe)),
-        };
+        let (publish, subscribe) = (texts(patterns.0), texts(patterns.1));
         let claims = TokenClaims {
-            iss: config.issuer.clone(),
-            aud: config.audience.clone(),
+            iss: self.config.issuer.clone(),
+            aud: self.config.audience.clone(),
             sub: account.id.clone(),
-            sid: Some(session.clone()),
+            sid: Some(session.to_owned()),
             preferred_username: account.name.clone(),
             jti: uuid::Uuid::now_v7().to_string(),
             iat: now,
             nbf: now,
-            exp: now.saturating_add_unsigned(config.access_ttl.as_secs()),
-            roles: vec![account.role.as_str().to_owned()],
+            exp: now.saturating_add_unsigned(ttl.as_secs()),
+            roles: roles.iter().map(|role| role.as_str().to_owned()).collect(),
             channels: ChannelClaims {
                 history: subscribe.clone(),
                 presence: subscribe.clone(),
@@ -201,17 +231,9 @@ impl Shared {
             },
             limits: None,
         };
-        let access = self.keys.signer()?.sign(&claims).map_err(|error| {
+        self.keys.signer()?.sign(&claims).map_err(|error| {
             tracing::error!(%error, "a token could not be signed");
             Refusal::new(ErrorCode::Internal, "the token could not be signed")
-        })?;
-        Ok(Tokens {
-            user: account.id.clone(),
-            session,
-            access,
-            access_ttl: config.access_ttl,
-            refresh,
-            refresh_ttl: config.refresh_ttl,
         })
     }
 }

@@ -1,15 +1,16 @@
 //! The statements, which both engines understand; an engine's type is made of them by [`sql_store`].
 
 pub(super) mod accounts;
+pub(super) mod api_keys;
 pub(super) mod keys;
 pub(super) mod sessions;
 
 use super::StoredKey;
 use super::{Audit, StoreError, Stored};
 use crate::domain::key_life::Dates;
-use crate::domain::{Account, SealedText, Session};
+use crate::domain::{Account, ApiKey, SealedText, Session};
 use std::future::Future;
-use stormwire_core::Timestamp;
+use stormwire_core::{Pattern, Timestamp};
 use stormwire_guard::{Guard, GuardError};
 use stormwire_tokens::Role;
 
@@ -90,6 +91,49 @@ pub(super) struct TokenRow {
     pub(super) revoked_at: Option<i64>,
 }
 
+/// A backend's key's row.
+#[derive(sqlx::FromRow)]
+pub(super) struct ApiKeyRow {
+    id: String,
+    account: String,
+    label: String,
+    publish: String,
+    subscribe: String,
+    created_at: i64,
+    expires_at: i64,
+    used_at: Option<i64>,
+}
+
+impl TryFrom<ApiKeyRow> for ApiKey {
+    type Error = sqlx::Error;
+
+    fn try_from(row: ApiKeyRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.id,
+            account: row.account,
+            label: row.label,
+            publish: patterns(&row.publish)?,
+            subscribe: patterns(&row.subscribe)?,
+            created_at: Timestamp(row.created_at),
+            expires_at: Timestamp(row.expires_at),
+            used_at: row.used_at.map(Timestamp),
+        })
+    }
+}
+
+/// Patterns as they stand in a column: a JSON array of text.
+pub(super) fn patterns_text(patterns: &[Pattern]) -> String {
+    let texts: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+    serde_json::json!(texts).to_string()
+}
+
+fn patterns(text: &str) -> Result<Vec<Pattern>, sqlx::Error> {
+    let texts: Vec<String> =
+        serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    let parsed: Result<_, _> = texts.iter().map(|text| Pattern::parse(text)).collect();
+    parsed.map_err(|error| sqlx::Error::Decode(error.to_string().into()))
+}
+
 /// A signing key's row.
 #[derive(sqlx::FromRow)]
 pub(super) struct KeyRow {
@@ -129,14 +173,16 @@ pub(super) fn filled(audit: &Audit, account: &str, session: Option<&str>) -> Aud
 /// a SELECT whose rows are to be locked, where the engine has rows to lock.
 macro_rules! sql_store {
     ($store:ty, $db:ty, $lock:literal) => {
-        use super::sql::{AccountRow, KeyRow, SessionRow, TokenRow, filled, guarded};
+        use super::sql::{
+            AccountRow, ApiKeyRow, KeyRow, SessionRow, TokenRow, filled, guarded, patterns_text,
+        };
         use super::{
             Audit, Counted, Created, Handle, NewAccount, NewSession, Rotation, SESSIONS_KEPT,
             Stored, StoredKey, TokenHash,
         };
         use crate::domain::lockout::{Attempts, FORGOTTEN_AFTER};
         use crate::domain::rotation::{Shown, Verdict, judge};
-        use crate::domain::{Account, Purpose, SealedText, Session};
+        use crate::domain::{Account, ApiKey, Purpose, SealedText, Session};
         use stormwire_core::Timestamp;
         use stormwire_tokens::Role;
 
@@ -162,6 +208,7 @@ macro_rules! sql_store {
 
         super::sql::accounts::sql_accounts!($store);
         super::sql::sessions::sql_sessions!($store, $lock);
+        super::sql::api_keys::sql_api_keys!($store);
         super::sql::keys::sql_keys!($store);
     };
 }

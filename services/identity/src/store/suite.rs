@@ -3,10 +3,10 @@
 use super::{Audit, Counted, Created, Handle, NewAccount, NewSession, Rotation, Store, StoredKey};
 use crate::domain::key_life::Dates;
 use crate::domain::lockout::ACCOUNT;
-use crate::domain::{Purpose, SealedText, Session};
+use crate::domain::{ApiKey, Purpose, SealedText, Session};
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_core::Timestamp;
+use stormwire_core::{Pattern, Timestamp};
 use stormwire_tokens::Role;
 
 const NOW: Timestamp = Timestamp(1_795_250_000_000);
@@ -27,6 +27,7 @@ pub(crate) async fn run(store: Arc<dyn Store>) {
     sessions_end_one_by_one(&*store).await;
     guesses_at_the_same_moment_count_each(&store).await;
     tickets_are_good_once(&store).await;
+    keys_of_backends_are_so_many_and_found_while_they_are_good(&store).await;
     a_generation_of_keys_is_taken_once(&store).await;
     what_is_sealed_elsewhere_is_found_and_replaced(&*store).await;
     what_has_ended_is_removed(&*store).await;
@@ -275,6 +276,44 @@ async fn tickets_are_good_once(store: &Arc<dyn Store>) {
     assert_eq!(taken, std::slice::from_ref(&account));
     put(b"t-3", Purpose::Verify).await;
     assert_eq!(take(b"t-3", Purpose::Verify, NOW.plus(Duration::from_secs(60))).await, None);
+}
+
+async fn keys_of_backends_are_so_many_and_found_while_they_are_good(store: &Arc<dyn Store>) {
+    let (account, other) = (someone(&**store).await, someone(&**store).await);
+    let key = |n: u8, account: &str| ApiKey {
+        id: id(),
+        account: account.to_owned(),
+        label: "l".to_owned(),
+        publish: vec![Pattern::parse("a:*").unwrap(), Pattern::parse("b:c").unwrap()],
+        subscribe: Vec::new(),
+        created_at: NOW.plus(Duration::from_millis(n.into())),
+        expires_at: NOW.plus(WEEK),
+        used_at: None,
+    };
+    let mut adding = tokio::task::JoinSet::new();
+    for n in 0..10_u8 {
+        let (store, key) = (Arc::clone(store), key(n, &account));
+        adding.spawn(async move {
+            let audit = audit("api_key_made", NOW);
+            store.add_api_key(&key, &vec![b'k', n], 3, &audit).await.unwrap().then_some((n, key))
+        });
+    }
+    let mut added: Vec<_> = adding.join_all().await.into_iter().flatten().collect();
+    added.sort_by_key(|(n, _)| std::cmp::Reverse(*n));
+    assert_eq!(added.len(), 3, "of many at once as many as there is room for");
+    let keys: Vec<_> = added.iter().map(|(_, key)| key.clone()).collect();
+    assert_eq!(store.api_keys(&account, NOW).await.unwrap(), keys);
+    assert!(store.api_keys(&other, NOW).await.unwrap().is_empty());
+    let (n, first) = &added[0];
+    let find = async |at| store.use_api_key(&vec![b'k', *n], at).await.unwrap();
+    assert_eq!(find(NOW).await, Some(ApiKey { used_at: Some(NOW), ..first.clone() }));
+    assert_eq!(find(NOW.plus(WEEK)).await, None, "it has expired");
+    let revoked = audit("api_key_revoked", NOW);
+    assert!(!store.revoke_api_key(&other, &first.id, &revoked).await.unwrap());
+    assert!(store.revoke_api_key(&account, &first.id, &revoked).await.unwrap());
+    assert!(!store.revoke_api_key(&account, &first.id, &revoked).await.unwrap());
+    assert_eq!(find(NOW).await, None);
+    assert_eq!(store.api_keys(&account, NOW).await.unwrap().len(), 2);
 }
 
 async fn a_generation_of_keys_is_taken_once(store: &Arc<dyn Store>) {
