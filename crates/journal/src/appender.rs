@@ -14,6 +14,7 @@ pub use words::{Answer, AppenderConfig, Event};
 
 use crate::flight::{Flight, Op, OpResult};
 use crate::known::Known;
+use crate::owner::Claim;
 use crate::publish::{Now, Outcome, Publish};
 use crate::rebuild::{LogEnd, Rebuild};
 use crate::repeats::Repeats;
@@ -184,6 +185,12 @@ impl<O> Appender<O> {
             State::Owner(owner) if !owner.releasing => Some((owner.epoch, owner.claim)),
             _ => None,
         }
+    }
+
+    /// D4: whether a request that names this gateway, epoch and claim is for this appender as it is now.
+    #[must_use]
+    pub fn serves(&self, claim: &Claim) -> bool {
+        *claim.gateway == *self.config.gateway && self.owned() == Some((claim.epoch, claim.seq))
     }
 
     /// Whether a claim is under way, or a release that has still to write something.

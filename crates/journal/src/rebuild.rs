@@ -149,7 +149,9 @@ impl Rebuild {
 
     /// Forgets the log that was read, not what is known of it.
     fn restart(&mut self) {
-        *self = Self::new(self.bytes_max, self.reached());
+        // A log of which nothing was read yet is the same attempt.
+        let loads = if self.next == 0 { self.loads } else { 0 };
+        *self = Self { loads, ..Self::new(self.bytes_max, self.reached()) };
     }
 
     /// The end of the log, once all of it is read.
@@ -196,14 +198,7 @@ impl Rebuild {
             OpResult::Read(Ok(frames)) => return self.read(now, frames),
             OpResult::Found(Ok(found)) => return self.found(now, found),
             OpResult::Loaded(Ok(table)) => return self.load(now, table),
-            OpResult::Loaded(Err(error)) if self.loads + 1 >= LOADS_MAX => {
-                tracing::warn!(%error, "the saved table of producers cannot be read; the log is");
-                return self.read_from_horizon(now);
-            }
-            OpResult::Loaded(Err(error)) => {
-                self.loads += 1;
-                error.to_string()
-            }
+            OpResult::Loaded(Err(error)) => return self.load_again(now, &error.to_string()),
             OpResult::Opened(Err(error))
             | OpResult::Read(Err(error))
             | OpResult::Found(Err(error)) => error.to_string(),
@@ -288,10 +283,12 @@ impl Rebuild {
         if let Some(table) = &table {
             self.known.saw(table.epoch, table.through);
         }
-        let of_this_log = |table: &SavedTable| {
-            table.epoch == self.epoch && (self.first..=self.last).contains(&table.through)
-        };
+        let of_this_log =
+            |table: &SavedTable| table.epoch == self.epoch && table.through >= self.first;
         let Some(table) = table.filter(of_this_log) else { return self.read_from_horizon(now) };
+        if table.through > self.last {
+            return self.load_again(now, "the table is ahead of the log");
+        }
         match Repeats::from_image(&table.bytes, self.bytes_max) {
             Ok((repeats, id)) => {
                 self.loaded = Some((table.through, id, repeats));
@@ -318,12 +315,27 @@ impl Rebuild {
                 self.step = Step::Read;
                 self.finish_if_read(now);
             }
+            (Some((through, ..)), Found::Absent(tip)) if tip.first <= through => {
+                self.load_again(now, "the table's last frame is not there");
+            }
             (Some((through, id, _)), _) => {
                 self.known.keep(self.epoch, through, id);
                 self.read_from_horizon(now);
             }
             (None, _) => self.read_from_horizon(now),
         }
+    }
+
+    /// Whoever has answered may be behind, so the log and its table are asked for again, a few times. The
+    /// log says the same as the table, unless it was trimmed meanwhile: then less.
+    fn load_again(&mut self, now: Now, why: &str) {
+        self.loads += 1;
+        if self.loads >= LOADS_MAX {
+            tracing::warn!(why, "the saved table of producers cannot be used; the log is read");
+            return self.read_from_horizon(now);
+        }
+        self.step = Step::Open;
+        self.not_before = now.mono + RETRY;
     }
 
     fn read_from_horizon(&mut self, now: Now) {

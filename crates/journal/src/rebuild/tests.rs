@@ -156,7 +156,7 @@ fn read_with(
     let mut rebuild = Rebuild::new(1 << 20, Known::default());
     let (last, mut asked) = (frames.last().unwrap().seq, Vec::new());
     let there = |seq: FrameSeq| frames.iter().find(|frame| frame.seq == seq && seq >= first);
-    while let Ok(op) = rebuild.op(now().mono) {
+    while let Ok(op) = rebuild.op(now().mono + RETRY) {
         let result = match op {
             Op::Open => OpResult::Opened(Ok(tip(first, last))),
             Op::LoadTable => OpResult::Loaded(Ok(table.clone())),
@@ -219,12 +219,29 @@ fn b7_a_table_that_does_not_belong_to_the_log_is_none() {
 #[test]
 fn b7_where_the_saved_table_cannot_be_read_the_log_is() {
     let mut rebuild = Rebuild::new(1 << 20, Known::default());
-    rebuild.complete(now(), OpResult::Opened(Ok(tip(1, 9))));
+    let later = Now { mono: now().mono + RETRY, ..now() };
     for _ in 0..LOADS_MAX {
-        let later = Now { mono: now().mono + RETRY, ..now() };
+        assert_eq!(rebuild.op(later.mono), Ok(Op::Open));
+        rebuild.complete(now(), OpResult::Opened(Ok(tip(1, 9))));
         assert_eq!(rebuild.op(later.mono), Ok(Op::LoadTable));
         let away = JournalError::Unavailable("away".to_owned());
         rebuild.complete(now(), OpResult::Loaded(Err(away)));
     }
-    assert_eq!(rebuild.op(now().mono + RETRY), Ok(Op::Read { epoch: Epoch::FIRST, from: 1 }));
+    assert_eq!(rebuild.op(later.mono), Ok(Op::Read { epoch: Epoch::FIRST, from: 1 }));
+}
+
+#[test]
+fn b7_a_leader_that_is_behind_does_not_cost_the_table() {
+    let frames: Vec<_> = (1..=30).map(|seq| frame(seq, 60)).collect();
+    let table = saved(&frames, 20, 1);
+    let mut rebuild = Rebuild::new(1 << 20, Known::default());
+    rebuild.complete(now(), OpResult::Opened(Ok(tip(15, 19))));
+    rebuild.complete(now(), OpResult::Loaded(Ok(Some(table.clone()))));
+    let later = now().mono + RETRY;
+    assert_eq!(rebuild.op(later), Ok(Op::Open), "the table is ahead of what it says");
+    rebuild.complete(now(), OpResult::Opened(Ok(tip(15, 30))));
+    rebuild.complete(now(), OpResult::Loaded(Ok(Some(table.clone()))));
+    assert_eq!(rebuild.op(later), Ok(Op::Find { epoch: Epoch::FIRST, seq: 20 }));
+    rebuild.complete(now(), OpResult::Found(Ok(Found::Frame(frames[19].clone()))));
+    assert_eq!(rebuild.op(later), Ok(Op::Read { epoch: Epoch::FIRST, from: 21 }));
 }

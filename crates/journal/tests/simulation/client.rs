@@ -15,6 +15,8 @@ pub(crate) struct Publish {
     pub(crate) sent_before: bool,
     /// Whether some attempt may have been stored.
     pub(crate) uncertain: bool,
+    /// How often it was answered like that.
+    pub(crate) unknowns: u32,
 }
 
 /// How a publish ended.
@@ -66,6 +68,7 @@ impl Client {
             outstanding: true,
             sent_before: false,
             uncertain: false,
+            unknowns: 0,
         };
         self.next_seq += count as u64;
         self.window.push_back(Publish { sent_before: true, ..publish.clone() });

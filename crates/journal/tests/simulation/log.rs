@@ -16,6 +16,10 @@ pub(crate) struct Log {
     pub(crate) full: bool,
     /// The table of producers that was saved last.
     pub(crate) table: Option<SavedTable>,
+    /// Its last frame, also after it was torn: nothing from here on is trimmed.
+    pub(crate) saved_through: FrameSeq,
+    /// How often somebody who did not know has answered a reader.
+    pub(crate) misled: usize,
 }
 
 /// What happens to an operation.
@@ -31,13 +35,21 @@ pub(crate) struct Fate {
 const ATTEMPT_MS: u64 = 2000;
 
 impl Fate {
-    pub(crate) fn draw(rng: &mut StdRng, now: u64, op: &Op, log: &Log, calm: bool) -> Self {
+    pub(crate) fn draw(rng: &mut StdRng, now: u64, op: &Op, log: &mut Log, calm: bool) -> Self {
         let there = now + rng.random_range(1..15);
         let back = there + rng.random_range(1..15);
         let sound = Self { arrives: Some(there), answers: Some(back), wrong: None };
         if calm {
             return sound;
         }
+        let fate = Self::spoil(rng, now, op, log, sound);
+        if !matches!(op, Op::Append { .. }) && (fate.wrong.is_some() || fate.answers.is_none()) {
+            log.misled += 1;
+        }
+        fate
+    }
+
+    fn spoil(rng: &mut StdRng, now: u64, op: &Op, log: &Log, sound: Self) -> Self {
         match (rng.random_range(0..100), op) {
             (0..60, _) => sound,
             (60..68, _) => Self { answers: None, ..sound },
@@ -99,6 +111,18 @@ impl Log {
 
     /// The operation reaches the journal at `now`.
     pub(crate) fn take(&mut self, rng: &mut StdRng, now: u64, op: &Op) -> OpResult {
+        match self.answer(now, op) {
+            OpResult::Read(Ok(mut frames)) => {
+                // A replica may be behind, and answers are cut somewhere.
+                frames.truncate(rng.random_range(0..=frames.len().min(40)));
+                OpResult::Read(Ok(frames))
+            }
+            result => result,
+        }
+    }
+
+    /// What a journal without faults does and says.
+    pub(crate) fn answer(&mut self, now: u64, op: &Op) -> OpResult {
         match op {
             Op::Open | Op::Begin { .. } => OpResult::Opened(Ok(self.tip())),
             Op::LoadTable => OpResult::Loaded(Ok(self.table.clone())),
@@ -112,10 +136,16 @@ impl Log {
             Op::Read { from, .. } => {
                 let from = (*from).max(self.first.max(1));
                 let all = self.frames.get(from as usize - 1..).unwrap_or_default();
-                // A replica may be behind, and answers are cut somewhere.
-                let len = rng.random_range(0..=all.len().min(40));
-                OpResult::Read(Ok(all[..len].to_vec()))
+                OpResult::Read(Ok(all.to_vec()))
             }
+        }
+    }
+
+    /// A table reaches the journal; an older one than is there is dropped.
+    pub(crate) fn save(&mut self, table: SavedTable) {
+        self.saved_through = self.saved_through.max(table.through);
+        if self.table.as_ref().is_none_or(|kept| kept.through < table.through) {
+            self.table = Some(table);
         }
     }
 

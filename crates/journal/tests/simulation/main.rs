@@ -13,6 +13,8 @@
 
 mod client;
 mod log;
+mod scenarios;
+mod stage;
 mod world;
 
 use world::World;
@@ -35,6 +37,7 @@ fn acknowledged_events_are_in_the_log_once_and_in_order_whatever_fails() {
     // A world in which nothing happens proves nothing.
     assert!(totals.acknowledged > 0 && totals.duplicates > 0 && totals.fenced > 0);
     assert!(totals.unknown > 0 && totals.late > 0 && totals.out_of_order > 0);
+    assert!(totals.saved > 0 && totals.loaded > 0 && totals.trimmed > 0 && totals.forgotten > 0);
 }
 
 fn number(name: &str) -> Option<u64> {

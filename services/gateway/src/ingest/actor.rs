@@ -377,14 +377,9 @@ impl Actor {
     /// Answers another gateway. D4: what does not name this gateway, epoch and claim is answered `moved`.
     fn serve(&mut self, request: PeerRequest) {
         let now = self.shared.now();
-        let mine = self.appender.owned().map(|(epoch, seq)| Claim {
-            gateway: Arc::clone(&self.me),
-            epoch,
-            seq,
-        });
         let ask = Ask::decode(&request.body)
             .ok()
-            .filter(|ask| mine.as_ref() == Some(&ask.to) && now.wall.since(ask.sent) < STALE);
+            .filter(|ask| self.appender.serves(&ask.to) && now.wall.since(ask.sent) < STALE);
         let members = self.shared.members.lock();
         match ask.map(|ask| (ask.from, ask.body)) {
             Some((_, AskBody::Append(items))) => {
@@ -397,6 +392,9 @@ impl Actor {
                 self.appender.release();
             }
             _ => {
+                let gateway = || Arc::clone(&self.me);
+                let mine = self.appender.owned();
+                let mine = mine.map(|(epoch, seq)| Claim { gateway: gateway(), epoch, seq });
                 let owner = mine.or_else(|| members.owner(self.cell.partition).cloned());
                 (request.reply)(Reply::Moved(owner).encode());
             }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq};
 use stormwire_journal::appender::{self, Appender, AppenderConfig};
 use stormwire_journal::lane::{Lane, LaneConfig};
+use stormwire_journal::owner::Claim;
 use stormwire_journal::publish::{Outcome, Publish};
 
 pub(crate) struct Ticket {
@@ -40,7 +41,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(at: usize, life: u64, rng: &mut StdRng) -> Self {
+    pub(crate) fn new(at: usize, life: u64, tight: bool, rng: &mut StdRng) -> Self {
         let lane = LaneConfig {
             producer: Arc::from(format!("lane{at}.{life}")),
             bytes_max: 200_000,
@@ -50,7 +51,7 @@ impl Node {
         let config = AppenderConfig {
             gateway: format!("node{at}"),
             linger: Duration::from_millis(if rng.random_bool(0.3) { 2 } else { 0 }),
-            repeats_bytes_max: 16 << 20,
+            repeats_bytes_max: if tight { rng.random_range(300..2000) } else { 16 << 20 },
         };
         Self {
             alive: true,
@@ -97,6 +98,9 @@ impl World {
                 break;
             }
         }
+        if let Some(table) = self.nodes[at].appender.table_to_save(now.mono) {
+            self.save(at, table);
+        }
         let node = &mut self.nodes[at];
         let wake = wake.into_iter().chain(node.lane.expires()).min();
         let Some(wake) = wake.map(|wake| (wake.as_millis() as u64).max(self.now + 1)) else {
@@ -138,6 +142,8 @@ impl World {
                     }
                 }
                 appender::Event::Fenced => self.summary.fenced += 1,
+                // D3: the table goes along, or is lost on the way.
+                appender::Event::Released { table: Some(table) } => self.save(at, table),
                 _ => {}
             }
         }
@@ -193,7 +199,8 @@ impl World {
         if !self.nodes[to].alive {
             return;
         }
-        if self.nodes[to].appender.owned() != Some((Epoch::FIRST, claim)) {
+        let gateway = Arc::from(format!("node{to}"));
+        if !self.nodes[to].appender.serves(&Claim { gateway, epoch: Epoch::FIRST, seq: claim }) {
             return self.reply(from, None);
         }
         let now = self.time(to);
