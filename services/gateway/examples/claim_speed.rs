@@ -14,7 +14,7 @@ use stormwire_core::{
     Channel, Clock as _, Epoch, Offset, Partition, PartitionCount, Refusal, SystemClock, Timestamp,
 };
 use stormwire_embedded::Alone;
-use stormwire_gateway::ingest::{Answers, Ingest, IngestConfig, Published, Submission};
+use stormwire_gateway::ingest::{Answers, Ingest, IngestConfig, NoWitness, Published, Submission};
 use stormwire_journal::publish::ProducerKey;
 use stormwire_journal::repeats::Repeats;
 use stormwire_journal::{Journal, SavedTable};
@@ -114,7 +114,8 @@ async fn first_answer(journal: &Arc<dyn Journal>, seq: u64) -> Duration {
         ..IngestConfig::new("bench", PartitionCount::new(1).unwrap())
     };
     let (journal, clock) = (Arc::clone(journal), Arc::new(SystemClock));
-    let ingest = Ingest::start(journal, Arc::new(Alone), clock, config, &tasks);
+    let ingest =
+        Ingest::start(journal, Arc::new(Alone), Arc::new(NoWitness), clock, config, &tasks);
     let (sender, mut answers) = mpsc::channel(16);
     let answers_to: Arc<dyn Answers> = Arc::new(First(sender));
     for ticket in 0.. {
