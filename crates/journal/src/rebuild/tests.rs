@@ -1,3 +1,4 @@
+use super::saved::LOADS_MAX;
 use super::*;
 use crate::port::JournalError;
 use crate::repeats::{Numbers, Verdict};
