@@ -5,7 +5,7 @@ mod saved;
 
 use crate::flight::{Found, Op, OpResult, proof};
 use crate::known::Known;
-use crate::port::{SavedTable, StoredFrame, Tip};
+use crate::port::{StoredFrame, Tip};
 use crate::publish::{Now, ProducerKey};
 use crate::repeats::{HORIZON, Repeats};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 use super::saved::LOADS_MAX;
 use super::*;
-use crate::port::JournalError;
+use crate::port::{JournalError, SavedTable};
 use crate::repeats::{Numbers, Verdict};
 use bytes::Bytes;
 use stormwire_core::{Channel, Partition};
