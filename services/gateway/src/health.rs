@@ -1,7 +1,7 @@
 //! How this process and what it stands on are doing.
 
 use crate::gateway::GatewayPorts;
-use crate::ingest::{Ingest, Role};
+use crate::ingest::{Ingest, PartitionStatus, Role};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
@@ -148,7 +148,10 @@ impl Shared {
             return None;
         }
         let status = self.ingest.status();
-        let missing = status.iter().filter(|p| p.owner.is_none() && p.role != Role::Owner).count();
+        // One whose journal has gone back has none before an operator acts; the others are served.
+        let is_missing =
+            |p: &&PartitionStatus| p.owner.is_none() && p.role != Role::Owner && !p.rewound;
+        let missing = status.iter().filter(is_missing).count();
         if missing == 0 {
             self.settled.store(true, Ordering::Relaxed);
             return None;

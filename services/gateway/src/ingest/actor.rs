@@ -416,6 +416,7 @@ impl Actor {
             (view.epoch, view.claim) = (Some(epoch), claim);
         }
         view.last = self.appender.last();
+        view.rewound = rewound;
         view.unsettled_since = self.appender.unsettled_since();
         if owned.is_none() {
             let members = self.shared.members.lock();

@@ -150,4 +150,6 @@ pub struct PartitionStatus {
     pub clock_skew_ms: Option<i64>,
     /// Why publishes to it are not taken now, if they are not.
     pub problem: Option<String>,
+    /// Whether its journal has gone back and waits for an operator.
+    pub rewound: bool,
 }

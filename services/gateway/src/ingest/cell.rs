@@ -34,6 +34,7 @@ pub(super) struct View {
     pub(super) unsettled_since: Option<Duration>,
     pub(super) clock_skew_ms: Option<i64>,
     pub(super) problem: Option<String>,
+    pub(super) rewound: bool,
 }
 
 impl Cell {
@@ -54,6 +55,7 @@ impl Cell {
             unsettled_since: None,
             clock_skew_ms: None,
             problem: None,
+            rewound: false,
         };
         Self {
             partition,
@@ -78,6 +80,7 @@ impl Cell {
                 .map_or(Duration::ZERO, |since| now.saturating_sub(since)),
             clock_skew_ms: view.clock_skew_ms,
             problem: view.problem,
+            rewound: view.rewound,
         }
     }
 }

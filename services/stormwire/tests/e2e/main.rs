@@ -7,3 +7,4 @@ mod embedded;
 mod identity;
 mod kit;
 mod refusals;
+mod rewound;
