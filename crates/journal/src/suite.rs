@@ -11,8 +11,13 @@ mod model;
 mod tables;
 
 pub use epochs::{
-    a_later_epoch_begins_where_it_is_told_and_is_current, a_tail_follows_into_a_later_epoch,
+    a_later_epoch_begins_where_it_is_told_and_is_current,
+    a_log_says_that_it_has_gone_back_only_if_it_has,
+    a_log_that_cannot_be_closed_goes_only_if_it_is_discarded, a_tail_follows_into_a_later_epoch,
     an_ended_epoch_stays_readable_until_it_is_removed,
+    an_epoch_ends_in_its_own_log_and_the_next_begins_above_it,
+    an_epoch_is_closed_while_it_is_written,
+    an_epoch_that_was_closed_is_followed_by_the_one_it_names,
 };
 pub use follow::{
     a_tail_tells_nothing_of_other_partitions, a_tail_with_repair_misses_nothing_and_keeps_order,
@@ -83,6 +88,11 @@ macro_rules! journal_suite {
             a_later_epoch_begins_where_it_is_told_and_is_current
             an_ended_epoch_stays_readable_until_it_is_removed
             a_tail_follows_into_a_later_epoch
+            a_log_says_that_it_has_gone_back_only_if_it_has
+            an_epoch_ends_in_its_own_log_and_the_next_begins_above_it
+            an_epoch_that_was_closed_is_followed_by_the_one_it_names
+            an_epoch_is_closed_while_it_is_written
+            a_log_that_cannot_be_closed_goes_only_if_it_is_discarded
             the_journal_agrees_with_a_model
         }
     };

@@ -1,10 +1,13 @@
 //! Epochs: several logs of one partition, the highest of which is current.
 
-use super::{E, P, Subject, body, fill, in_time, seqs};
+use super::{E, LOG_BYTES_MAX, P, Subject, body, fill, in_time, seqs};
+use crate::epoch::{Begun, EpochError, MARGIN, NewEpoch, begin_next};
+use crate::rewind::{self, Evidence, Rewound};
 use crate::{AppendError, Journal, TailEvent};
 use futures::StreamExt as _;
 use futures::future::join_all;
-use stormwire_core::{Epoch, Partition};
+use stormwire_core::{Epoch, FrameSeq, Partition};
+use stormwire_wire::frame::{FrameId, claim, close};
 
 const NEXT: Epoch = Epoch(2);
 
@@ -82,4 +85,131 @@ pub async fn a_tail_follows_into_a_later_epoch(subject: &Subject) {
         }
     }
     assert_eq!(heard, [(E, 2), (NEXT, 50)]);
+}
+
+fn new(archived: Option<(Epoch, FrameSeq)>, discard: bool) -> NewEpoch {
+    NewEpoch { archived, id: FrameId { appender: [9; 16], counter: 1 }, discard }
+}
+
+async fn next(journal: &dyn Journal, archived: Option<(Epoch, FrameSeq)>) -> Begun {
+    in_time("an epoch begins", begin_next(journal, P, new(archived, false)))
+        .await
+        .expect("the epoch begins")
+}
+
+/// E1: only a log that is shorter than it was takes the word that it has gone back, and then keeps it.
+pub async fn a_log_says_that_it_has_gone_back_only_if_it_has(subject: &Subject) {
+    let journal = &*subject.journal;
+    fill(journal, P, 5, 50).await;
+    let prove = async |epoch, seen, replaced| {
+        rewind::prove(journal, P, Evidence { epoch, seen, replaced }).await
+    };
+    let told = async || {
+        let tip = journal.tip(P).await.expect("the tip is told");
+        rewind::told(journal, P, tip).await.expect("its end is read")
+    };
+    for seen in [0, 4, 5] {
+        assert_eq!(prove(E, seen, false).await, Ok(false), "frame {seen} is there");
+    }
+    assert_eq!((told().await, journal.tip(P).await.map(|tip| tip.last)), (None, Ok(5)));
+    assert_eq!(prove(E, 8, false).await, Ok(true));
+    assert_eq!(told().await, Some(Rewound { epoch: E, lost_from: 6, seen: 8 }));
+    let refused = journal.append(P, E, 5, body(6, 50)).await;
+    assert_eq!(refused, Err(AppendError::WrongLast { expected: 5 }), "its writer is fenced");
+    // Again, by one who knows less, and by one who knows of a higher number.
+    assert_eq!(prove(E, 7, false).await, Ok(true));
+    assert_eq!(journal.tip(P).await.map(|tip| tip.last), Ok(6), "it is said once");
+    assert_eq!(prove(E, 12, false).await, Ok(true));
+    assert_eq!(told().await, Some(Rewound { epoch: E, lost_from: 7, seen: 12 }));
+    // Another frame where one was known, also while somebody writes.
+    fill(journal, P, 3, 50).await;
+    assert_eq!(prove(E, 9, true).await, Ok(true));
+    let begun = next(journal, Some((E, 4))).await;
+    assert_eq!((begun.epoch, begun.first, begun.lost_from), (NEXT, 13 + MARGIN, Some(6)));
+    assert_eq!(prove(E, 100, false).await, Ok(false), "that epoch is over");
+}
+
+/// E2: an epoch is ended in its own log, above every number that is known to have been handed out.
+pub async fn an_epoch_ends_in_its_own_log_and_the_next_begins_above_it(subject: &Subject) {
+    let journal = &*subject.journal;
+    fill(journal, P, 4, 50).await;
+    let begun = next(journal, Some((E, 3))).await;
+    let due = Begun {
+        ended: E,
+        last: 4,
+        lost_from: None,
+        epoch: NEXT,
+        first: 5 + MARGIN,
+        discarded: false,
+    };
+    assert_eq!(begun, due);
+    assert_eq!(epochs(journal).await, [(1, 1, 5), (2, 5 + MARGIN, 4 + MARGIN)]);
+    // Twice: another epoch, behind that one. The archive may know of higher numbers than the log.
+    let begun = next(journal, Some((NEXT, 2 * MARGIN))).await;
+    assert_eq!((begun.ended, begun.epoch, begun.first), (NEXT, Epoch(3), 3 * MARGIN + 1));
+    assert_eq!(begun.lost_from, Some(5 + MARGIN), "what the archive has is not in the log");
+}
+
+/// E2: a command that was killed between its steps is finished by the next one, or by whoever claims.
+pub async fn an_epoch_that_was_closed_is_followed_by_the_one_it_names(subject: &Subject) {
+    let journal = &*subject.journal;
+    fill(journal, P, 4, 50).await;
+    let end = close(FrameId { appender: [8; 16], counter: 1 }, NEXT, 700, Some(3));
+    assert_eq!(journal.append(P, E, 4, end).await, Ok(5));
+    let begun = next(journal, None).await;
+    assert_eq!((begun.last, begun.epoch, begun.first, begun.lost_from), (4, NEXT, 700, Some(3)));
+    assert_eq!(epochs(journal).await, [(1, 1, 5), (2, 700, 699)]);
+}
+
+/// E2: the close takes its place among the frames of whoever writes at full speed, and fences them.
+pub async fn an_epoch_is_closed_while_it_is_written(subject: &Subject) {
+    let journal = std::sync::Arc::clone(&subject.journal);
+    journal.open(P).await.expect("the log opens");
+    let writer = tokio::spawn({
+        let journal = std::sync::Arc::clone(&journal);
+        async move {
+            let mut last = 0;
+            loop {
+                match journal.append(P, E, last, body(last + 1, 200)).await {
+                    Ok(seq) => last = seq,
+                    Err(refused) => return (last, refused),
+                }
+            }
+        }
+    });
+    in_time("something is written", async {
+        while journal.tip(P).await.expect("the tip is told").last < 20 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let begun = next(&*journal, None).await;
+    let (last, refused) = in_time("the writer ends", writer).await.expect("it ends well");
+    assert_eq!(refused, AppendError::WrongLast { expected: last });
+    assert_eq!(begun.last, last, "the close stands behind the last acknowledged frame");
+}
+
+/// E2: a log that takes no close is left alone, unless it is to be discarded.
+pub async fn a_log_that_cannot_be_closed_goes_only_if_it_is_discarded(subject: &Subject) {
+    let journal = &*subject.journal;
+    journal.open(P).await.expect("the log opens");
+    let mut last = 0;
+    for len in [100_000, 1_000, 10] {
+        while last * 10 < LOG_BYTES_MAX {
+            match journal.append(P, E, last, body(last + 1, len)).await {
+                Ok(seq) => last = seq,
+                Err(AppendError::Full) => break,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+    let frame = claim(FrameId { appender: [7; 16], counter: 1 }, "x");
+    assert_eq!(journal.append(P, E, last, frame).await, Err(AppendError::Full));
+    let kept = in_time("the answer", begin_next(journal, P, new(None, false))).await;
+    assert!(matches!(kept, Err(EpochError::NotClosed { epoch: E, .. })), "{kept:?}");
+    assert_eq!(epochs(journal).await, [(1, 1, last)]);
+    let begun = in_time("the answer", begin_next(journal, P, new(None, true))).await;
+    let begun = begun.expect("the epoch begins");
+    assert!(begun.discarded && begun.epoch == NEXT, "{begun:?}");
+    assert_eq!(epochs(journal).await, [(2, last + 1 + MARGIN, last + MARGIN)]);
 }
