@@ -2,7 +2,7 @@
 //! acknowledged over it, also not by a gateway that begins afterwards; an operator begins a new epoch;
 //! what was persisted is in Postgres once, and a subscriber is told of the gap and goes on.
 
-use crate::kit::{PATIENCE, Role, data_dir, get, run, succeed, token};
+use crate::kit::{PATIENCE, Role, data_dir, get, run, token};
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use sqlx::postgres::PgPool;
@@ -129,104 +129,136 @@ async fn persisted(pool: &PgPool, count: i64) {
         .await;
 }
 
-async fn verdict(arguments: &[&str]) -> Value {
-    serde_json::from_str(succeed(arguments).await.trim()).unwrap()
+/// Two gateways and a worker on real servers, one partition.
+struct Cluster {
+    folder: Folder,
+    data: String,
+    nats: NatsServer,
+    postgres: Postgres,
+    gateways: [Role; 2],
+    worker: Role,
+    token: String,
+    pool: PgPool,
+}
+
+impl Cluster {
+    async fn start() -> Option<Self> {
+        let folder = Folder::temporary("rewound").unwrap();
+        let at = Some(folder.path().to_owned());
+        let postgres = Postgres::start().await?;
+        let options = NatsOptions { folder: at, ..NatsOptions::default() };
+        let nats = NatsServer::try_start(&options).await.ok()?;
+        let data = data_dir(&folder);
+        let mut environment = vec![
+            ("NATS_URL", nats.url()),
+            ("DATABASE_URL", postgres.url()),
+            ("STORMWIRE_DATA_DIR", data.clone()),
+            ("STORMWIRE_LISTEN", "127.0.0.1:{port}".to_owned()),
+        ];
+        let start = async |name: &str, role: &str, environment: &[(&str, String)]| {
+            Role::start(name, folder.path(), &[role, "--set", "partitions=1"], environment).await
+        };
+        let gateways = [
+            start("gateway-1", "gateway", &environment).await,
+            start("gateway-2", "gateway", &environment).await,
+        ];
+        environment.retain(|(name, _)| *name != "STORMWIRE_LISTEN");
+        environment.push(("STORMWIRE_MANAGEMENT_LISTEN", "127.0.0.1:{port}".to_owned()));
+        let worker = start("worker", "messages", &environment).await;
+        let token = token(&data).await;
+        let pool = PgPool::connect(&postgres.url()).await.unwrap();
+        Some(Self { folder, data, nats, postgres, gateways, worker, token, pool })
+    }
+
+    async fn publish(&self, gateway: usize, numbers: std::ops::RangeInclusive<u32>) {
+        for number in numbers {
+            publish(&self.gateways[gateway].url(), &self.token, number).await;
+        }
+    }
+
+    /// Keeps a copy of the journal's store as it is now.
+    async fn keep_store(&self) {
+        self.nats.kill().await;
+        copy(&self.folder.path().join("nats/data"), &self.folder.path().join("kept"));
+        self.nats.restart().await;
+    }
+
+    /// Puts that copy in the store's place, under everything that is alive.
+    async fn restore(&self) {
+        self.nats.kill().await;
+        std::fs::remove_dir_all(self.folder.path().join("nats/data")).unwrap();
+        copy(&self.folder.path().join("kept"), &self.folder.path().join("nats/data"));
+        self.nats.restart().await;
+    }
+
+    /// `stormwire journal …`, as an operator runs it.
+    async fn journal(&self, command: &[&str]) -> std::process::Output {
+        let journal = format!("journal.url={}", self.nats.url());
+        let archive = format!("archive.url={}", self.postgres.url());
+        let settings = ["--set", "partitions=1", "--set", &journal, "--set", &archive];
+        let all = ["journal"].into_iter().chain(command.iter().copied()).chain(settings);
+        run(&all.chain(["--data-dir", &self.data]).collect::<Vec<_>>()).await
+    }
+
+    async fn status(&self) -> Value {
+        let output = self.journal(&["status", "--json"]).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The archived events by position.
+    async fn archived(&self) -> Vec<u32> {
+        let query = "SELECT CAST(data AS TEXT) FROM event_log ORDER BY epoch, \"offset\"";
+        let rows: Vec<(String,)> = sqlx::query_as(query).fetch_all(&self.pool).await.unwrap();
+        rows.iter().map(|(data,)| data.parse().unwrap()).collect()
+    }
 }
 
 #[tokio::test]
 async fn journal_rewound() {
-    let folder = Folder::temporary("rewound").unwrap();
-    let options = NatsOptions { folder: Some(folder.path().to_owned()), ..NatsOptions::default() };
-    let Some(postgres) = Postgres::start().await else { return };
-    let Ok(nats) = NatsServer::try_start(&options).await else { return };
-    let (store, kept) = (folder.path().join("nats/data"), folder.path().join("kept"));
-    let journal = format!("journal.url={}", nats.url());
-    let database = format!("archive.url={}", postgres.url());
-    let data = data_dir(&folder);
-    let mut environment = vec![
-        ("NATS_URL", nats.url()),
-        ("DATABASE_URL", postgres.url()),
-        ("STORMWIRE_DATA_DIR", data.clone()),
-        ("STORMWIRE_LISTEN", "127.0.0.1:{port}".to_owned()),
-    ];
-    let start = async |name: &str, role: &str, environment: &[(&str, String)]| {
-        Role::start(name, folder.path(), &[role, "--set", "partitions=1"], environment).await
-    };
-    let first = start("gateway-1", "gateway", &environment).await;
-    let second = start("gateway-2", "gateway", &environment).await;
-    environment.retain(|(name, _)| *name != "STORMWIRE_LISTEN");
-    environment.push(("STORMWIRE_MANAGEMENT_LISTEN", "127.0.0.1:{port}".to_owned()));
-    let worker = start("worker", "messages", &environment).await;
-    let token = token(&data).await;
-    let pool = PgPool::connect(&postgres.url()).await.unwrap();
-
-    for number in 1..=5 {
-        publish(&first.url(), &token, number).await;
-    }
-    let mut subscriber = Subscriber::open(&second.url(), &token).await;
+    let Some(cluster) = Cluster::start().await else { return };
+    let [first, second] = &cluster.gateways;
+    cluster.publish(0, 1..=5).await;
+    let mut subscriber = Subscriber::open(&second.url(), &cluster.token).await;
     subscriber.reaches(5).await;
-    persisted(&pool, 5).await;
-    nats.kill().await;
-    copy(&store, &kept);
-    nats.restart().await;
-    for number in 6..=10 {
-        publish(&first.url(), &token, number).await;
-    }
-    persisted(&pool, 10).await;
-    worker.server.kill().await;
-    for number in 11..=13 {
-        publish(&second.url(), &token, number).await;
-    }
+    persisted(&cluster.pool, 5).await;
+    cluster.keep_store().await;
+    cluster.publish(0, 6..=10).await;
+    persisted(&cluster.pool, 10).await;
+    cluster.worker.server.kill().await;
+    cluster.publish(1, 11..=13).await;
     subscriber.reaches(13).await;
 
-    // The older store, under everything that is alive.
-    nats.kill().await;
-    std::fs::remove_dir_all(&store).unwrap();
-    copy(&kept, &store);
-    nats.restart().await;
-    is_refused(&first.url(), &token).await;
-    is_refused(&second.url(), &token).await;
+    cluster.restore().await;
+    is_refused(&first.url(), &cluster.token).await;
+    is_refused(&second.url(), &cluster.token).await;
     // One that remembers nothing is no wiser, and no less strict.
     first.server.kill().await;
     first.again().await;
-    worker.again().await;
-    is_refused(&first.url(), &token).await;
-    let ready = get(&first.url(), &token, "/readyz").await;
+    cluster.worker.again().await;
+    is_refused(&first.url(), &cluster.token).await;
+    let ready = get(&first.url(), &cluster.token, "/readyz").await;
     assert!(ready.contains("has gone back"), "{ready}");
-    let with = |command: &[&str]| {
-        let settings = ["--set", "partitions=1", "--set", &journal, "--set", &database];
-        let common = ["--data-dir", data.as_str()];
-        let all = command.iter().copied().chain(settings).chain(common);
-        all.map(str::to_owned).collect::<Vec<_>>()
-    };
-    let status = with(&["journal", "status", "--json"]);
-    let status: Vec<&str> = status.iter().map(String::as_str).collect();
-    let row = verdict(&status).await;
-    assert_eq!(row["verdict"], "rewound", "{row}");
-    let unasked = with(&["journal", "new-epoch", "0"]);
-    let unasked = run(&unasked.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let status = cluster.status().await;
+    assert_eq!(status["verdict"], "rewound", "{status}");
+    let unasked = cluster.journal(&["new-epoch", "0"]).await;
     assert!(!unasked.status.success(), "nobody was asked, and nobody said yes");
 
-    let command = with(&["journal", "new-epoch", "0", "--yes"]);
-    let told = succeed(&command.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let told = cluster.journal(&["new-epoch", "0", "--yes"]).await;
+    let told = String::from_utf8(told.stdout).unwrap();
     assert!(told.contains("epoch 2 begins"), "{told}");
-    for number in 14..=16 {
-        publish(&first.url(), &token, number).await;
-    }
+    cluster.publish(0, 14..=16).await;
     subscriber.reaches(16).await;
     assert_eq!(subscriber.numbers, (1..=16).collect::<Vec<_>>(), "each once, in order");
-    let gap = &subscriber.gaps[..];
-    assert_eq!(gap.len(), 1, "{gap:?}");
-    assert_eq!(gap[0]["from"]["epoch"], 1, "{gap:?}");
+    let gaps = &subscriber.gaps;
+    assert_eq!((gaps.len(), &gaps[0]["from"]["epoch"]), (1, &json!(1)), "{gaps:?}");
 
     // What was persisted is there once; 11 to 13 were acknowledged and are lost, which the archive knows.
-    persisted(&pool, 13).await;
-    let query = "SELECT CAST(data AS TEXT) FROM event_log ORDER BY epoch, \"offset\"";
-    let found: Vec<(String,)> = sqlx::query_as(query).fetch_all(&pool).await.unwrap();
-    let found: Vec<u32> = found.iter().map(|(data,)| data.parse().unwrap()).collect();
-    assert_eq!(found, (1..=10).chain(14..=16).collect::<Vec<_>>());
-    let gaps: (i64,) = sqlx::query_as("SELECT count(*) FROM gaps").fetch_one(&pool).await.unwrap();
-    assert!(gaps.0 >= 1);
-    let row = verdict(&status).await;
-    assert_eq!((&row["verdict"], &row["epoch"]), (&json!("ok"), &json!(2)), "{row}");
+    persisted(&cluster.pool, 13).await;
+    assert_eq!(cluster.archived().await, (1..=10).chain(14..=16).collect::<Vec<_>>());
+    let query = "SELECT count(*) FROM gaps";
+    let recorded: (i64,) = sqlx::query_as(query).fetch_one(&cluster.pool).await.unwrap();
+    assert!(recorded.0 >= 1);
+    let status = cluster.status().await;
+    assert_eq!((&status["verdict"], &status["epoch"]), (&json!("ok"), &json!(2)), "{status}");
 }
