@@ -3,7 +3,7 @@
 //! Each bench starts servers of its own, warms up, measures several times and keeps the median and the
 //! spread beside the machine in `load/RESULTS.md`. What is measured and what measures share the cores.
 
-mod results;
+pub(crate) mod results;
 
 use crate::shell;
 use crate::up::cluster::Cluster;

@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
 mod bench;
+mod chaos;
 mod shell;
 mod test;
 mod tidy;
@@ -47,6 +48,8 @@ enum Command {
     Up(up::Options),
     /// Measure, print the figures and keep them in load/RESULTS.md
     Bench(bench::Options),
+    /// Try a local cluster under faults and judge it; see --list
+    Chaos(chaos::Options),
     /// Run every test with real servers, installing what is needed
     Test {
         /// Count the lines that ran; fail where a crate or all have too few
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Tools => tools::run(),
         Command::Up(options) => up::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Chaos(options) => chaos::run(&options),
         Command::Test { coverage } => test::run(coverage),
         Command::Tidy => tidy::run(),
     };

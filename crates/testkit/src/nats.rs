@@ -3,11 +3,14 @@
 use crate::binaries::Program;
 use crate::place::Folder;
 use crate::ports::Port;
+use crate::proxy::Proxy;
 use crate::server::{Launch, Server, StartError, locate};
 use crate::{started, wait_until};
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -24,6 +27,8 @@ pub struct NatsOptions {
     pub folder: Option<PathBuf>,
     /// The client port of the first node; the next have the next. Free ones by default.
     pub port: Option<u16>,
+    /// Put a proxy on each way from a node to another, so that nodes can be parted from each other.
+    pub proxied_routes: bool,
 }
 
 /// One nats-server on its own ports. [`Server`]'s methods are its methods.
@@ -32,6 +37,8 @@ pub struct NatsServer {
     server: Server,
     ports: NodePorts,
     alone: bool,
+    /// The proxies before the other nodes, where routes are proxied.
+    routes: Vec<Arc<Proxy>>,
     _folder: Folder,
 }
 
@@ -88,7 +95,7 @@ impl NatsServer {
             image: Some("nats:2.15.1"),
             ..launch.arguments(["--config".to_owned(), file.display().to_string()])
         });
-        Ok(Self { server, ports, alone: routes.is_none(), _folder: folder })
+        Ok(Self { server, ports, alone: routes.is_none(), routes: Vec::new(), _folder: folder })
     }
 
     /// A node of a cluster answers before the cluster has a leader; one alone when JetStream is up.
@@ -109,6 +116,11 @@ impl NatsServer {
     /// Where its monitoring endpoints are: `http://127.0.0.1:PORT`.
     pub fn monitor_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.monitor.number())
+    }
+
+    /// The proxies on its ways to the other nodes; none unless [`NatsOptions::proxied_routes`] was set.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Proxy>> {
+        self.routes.iter()
     }
 
     /// Whether JetStream says that it is up and up to date.
@@ -161,14 +173,16 @@ impl NatsCluster {
         let ports: Vec<NodePorts> = (0..nodes)
             .map(|index| NodePorts::new(options.port, index))
             .collect::<Result<_, _>>()?;
-        let routes: Vec<String> =
-            ports.iter().map(|p| format!("nats://127.0.0.1:{}", p.route.number())).collect();
-        // A cluster of one would wait for others for ever.
-        let routes = (nodes > 1).then_some(routes.as_slice());
+        let routes: Vec<SocketAddr> =
+            ports.iter().map(|p| SocketAddr::from(([127, 0, 0, 1], p.route.number()))).collect();
         let mut cluster = Self { nodes: Vec::new() };
         for (index, ports) in ports.into_iter().enumerate() {
             let name = format!("nats-{}", index + 1);
-            let node = NatsServer::prepare(options, &name, ports, routes)?;
+            let (proxies, routes) = ways(&routes, index, options.proxied_routes).await?;
+            // A cluster of one would wait for others for ever.
+            let routes = (nodes > 1).then_some(routes.as_slice());
+            let mut node = NatsServer::prepare(options, &name, ports, routes)?;
+            node.routes = proxies;
             node.launch().await?;
             cluster.nodes.push(node);
         }
@@ -209,6 +223,15 @@ impl NatsCluster {
         &self.nodes
     }
 
+    /// The proxies on all ways from and to the node of that index.
+    pub fn routes_of(&self, index: usize) -> Vec<Arc<Proxy>> {
+        let target = self.nodes.get(index).map(|node| node.ports.route.number());
+        let ways = self.nodes.iter().enumerate().flat_map(|(from, node)| {
+            node.routes().filter(move |way| from == index || Some(way.target().port()) == target)
+        });
+        ways.map(Arc::clone).collect()
+    }
+
     /// The nodes, to be kept apart from each other.
     pub fn into_nodes(self) -> Vec<NatsServer> {
         self.nodes
@@ -219,6 +242,24 @@ impl NatsCluster {
         let index: usize = name.strip_prefix("nats-")?.parse().ok()?;
         self.nodes.get(index.checked_sub(1)?)
     }
+}
+
+/// What the node of that index dials: the others themselves, or a proxy of its own before each.
+async fn ways(
+    routes: &[SocketAddr],
+    index: usize,
+    proxied: bool,
+) -> std::io::Result<(Vec<Arc<Proxy>>, Vec<String>)> {
+    let url = |address: &SocketAddr| format!("nats://{address}");
+    if !proxied {
+        return Ok((Vec::new(), routes.iter().map(url).collect()));
+    }
+    let mut proxies = Vec::new();
+    for (_, route) in routes.iter().enumerate().filter(|(other, _)| *other != index) {
+        proxies.push(Arc::new(Proxy::start(*route).await?));
+    }
+    let urls = proxies.iter().map(|proxy| url(&proxy.address())).collect();
+    Ok((proxies, urls))
 }
 
 fn configuration(
@@ -239,9 +280,14 @@ fn configuration(
     if let Some(routes) = routes {
         let _ = write!(
             text,
-            "cluster {{\n  name: storm\n  listen: \"127.0.0.1:{}\"\n  routes: {routes:?}\n}}\n",
+            "cluster {{\n  name: storm\n  listen: \"127.0.0.1:{}\"\n  routes: {routes:?}\n",
             ports.route.number()
         );
+        if options.proxied_routes {
+            // Clients and nodes would learn of ways past the proxies; nobody listens on this one.
+            text.push_str("  no_advertise: true\n  advertise: \"127.0.0.1:1\"\n");
+        }
+        text.push_str("}\n");
     }
     text
 }
@@ -261,6 +307,7 @@ async fn is_healthy(port: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::Network;
 
     #[tokio::test]
     async fn a_killed_server_comes_back_on_the_same_port() {
@@ -283,6 +330,22 @@ mod tests {
         let options = NatsOptions::default();
         let Some(cluster) = started(NatsCluster::try_start(1, &options).await) else { return };
         assert!(cluster.nodes()[0].is_healthy().await);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_parted_from_the_others_says_so_and_comes_back() {
+        let options =
+            NatsOptions { sync_always: true, proxied_routes: true, ..NatsOptions::default() };
+        let Some(cluster) = started(NatsCluster::try_start(3, &options).await) else { return };
+        let (node, ways) = (&cluster.nodes()[1], cluster.routes_of(1));
+        assert_eq!(ways.len(), 4);
+        ways.iter().for_each(|way| way.set(Network::Cut));
+        wait_until("the node is alone", CLUSTER_DEADLINE, || async { !node.is_healthy().await })
+            .await;
+        assert!(cluster.nodes()[0].is_healthy().await, "two are enough");
+        assert!(ways.iter().any(|way| way.spoilt() > 0));
+        ways.iter().for_each(|way| way.set(Network::Healthy));
+        cluster.wait_healthy().await;
     }
 
     #[tokio::test]

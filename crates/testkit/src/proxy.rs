@@ -5,6 +5,8 @@
 
 use crate::ports::Port;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -33,7 +35,9 @@ pub enum Network {
 #[derive(Debug)]
 pub struct Proxy {
     port: Port,
+    target: SocketAddr,
     network: watch::Sender<Network>,
+    spoilt: Arc<AtomicU64>,
     accepting: JoinHandle<()>,
 }
 
@@ -46,13 +50,25 @@ impl Proxy {
         let port = Port::reserve()?;
         let listener = TcpListener::bind(("127.0.0.1", port.number())).await?;
         let (network, watched) = watch::channel(Network::Healthy);
-        let accepting = tokio::spawn(accept(listener, target, watched));
-        Ok(Self { port, network, accepting })
+        let spoilt = Arc::new(AtomicU64::new(0));
+        let accepting = tokio::spawn(accept(listener, target, watched, Arc::clone(&spoilt)));
+        Ok(Self { port, target, network, spoilt, accepting })
+    }
+
+    /// How often it did what a healthy network does not: reset or refused a connection, held bytes back
+    /// or passed them late.
+    pub fn spoilt(&self) -> u64 {
+        self.spoilt.load(Ordering::Relaxed)
     }
 
     /// The address for clients.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port.number()))
+    }
+
+    /// The address that it stands before.
+    pub fn target(&self) -> SocketAddr {
+        self.target
     }
 
     /// Changes the network from now on, for open connections too.
@@ -68,22 +84,33 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, network: watch::Receiver<Network>) {
+async fn accept(
+    listener: TcpListener,
+    target: SocketAddr,
+    network: watch::Receiver<Network>,
+    spoilt: Arc<AtomicU64>,
+) {
     while let Ok((client, _)) = listener.accept().await {
-        let network = network.clone();
+        let (network, spoilt) = (network.clone(), Arc::clone(&spoilt));
         tokio::spawn(async move {
             if *network.borrow() == Network::Cut {
+                spoilt.fetch_add(1, Ordering::Relaxed);
                 reset(client);
                 return;
             }
             if let Ok(server) = TcpStream::connect(target).await {
-                join(client, server, network).await;
+                join(client, server, network, &spoilt).await;
             }
         });
     }
 }
 
-async fn join(client: TcpStream, server: TcpStream, network: watch::Receiver<Network>) {
+async fn join(
+    client: TcpStream,
+    server: TcpStream,
+    network: watch::Receiver<Network>,
+    spoilt: &AtomicU64,
+) {
     // Without a delay of its own, or small messages would wait for each other.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     // Reset instead of closed in good order when the network is cut.
@@ -92,10 +119,10 @@ async fn join(client: TcpStream, server: TcpStream, network: watch::Receiver<Net
     let (from_server, to_server) = server.into_split();
     let mut watched = network.clone();
     let cut = watched.wait_for(|now| *now == Network::Cut);
-    let questions = pass(from_client, to_server, network.clone(), false);
-    let answers = pass(from_server, to_client, network.clone(), true);
+    let questions = pass(from_client, to_server, network.clone(), (false, spoilt));
+    let answers = pass(from_server, to_client, network.clone(), (true, spoilt));
     tokio::select! {
-        _ = cut => {}
+        _ = cut => drop(spoilt.fetch_add(1, Ordering::Relaxed)),
         _ = async { tokio::join!(questions, answers) } => {}
     }
 }
@@ -104,7 +131,7 @@ async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut network: watch::Receiver<Network>,
-    answers: bool,
+    (answers, spoilt): (bool, &AtomicU64),
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
@@ -114,6 +141,7 @@ async fn pass(
             Network::AnswersLost => !answers,
             Network::Cut | Network::HalfOpen => false,
         };
+        spoilt.fetch_add(u64::from(*network.borrow() != Network::Healthy), Ordering::Relaxed);
         let now = network.wait_for(passes).await.map(|now| *now).map_err(std::io::Error::other)?;
         if let Network::Slow(delay) = now {
             tokio::time::sleep(delay).await;
@@ -160,6 +188,7 @@ mod tests {
         let proxy = Proxy::start(echo().await).await.unwrap();
         let mut socket = TcpStream::connect(proxy.address()).await.unwrap();
         say(&mut socket).await.unwrap();
+        assert_eq!(proxy.spoilt(), 0);
         socket.shutdown().await.unwrap();
         assert_eq!(socket.read(&mut [0; 1]).await.unwrap(), 0);
     }
@@ -172,6 +201,7 @@ mod tests {
         let started = Instant::now();
         say(&mut socket).await.unwrap();
         assert!(started.elapsed() >= Duration::from_millis(100));
+        assert!(proxy.spoilt() >= 2);
     }
 
     #[tokio::test]
@@ -183,6 +213,7 @@ mod tests {
         assert!(say(&mut socket).await.is_err());
         let mut late = TcpStream::connect(proxy.address()).await.unwrap();
         assert!(say(&mut late).await.is_err());
+        assert!(proxy.spoilt() >= 2);
         proxy.set(Network::Healthy);
         let mut socket = TcpStream::connect(proxy.address()).await.unwrap();
         say(&mut socket).await.unwrap();

@@ -125,7 +125,8 @@ fn with_section(document: &str, name: &str, section: &str) -> String {
 }
 
 /// Processor, cores, memory and kernel.
-fn machine() -> String {
+/// The machine, for the readers of a table.
+pub(crate) fn machine() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = field(&cpu, "model name").unwrap_or("an unknown processor");
     let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();

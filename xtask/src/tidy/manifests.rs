@@ -19,10 +19,15 @@ const OWNERS: [(&str, &[&str]); 7] = [
             "stormwire-archive-postgres",
             "stormwire-identity",
             "stormwire-load",
+            // The archive is dumped past the product's own code.
+            "stormwire-chaos",
         ],
     ),
     // The client speaks with it, the gateway forms and reads its frames.
-    ("tokio-tungstenite", &["stormwire-client", "stormwire-gateway", "stormwire-load"]),
+    (
+        "tokio-tungstenite",
+        &["stormwire-client", "stormwire-gateway", "stormwire-load", "stormwire-chaos"],
+    ),
     ("axum", &["stormwire-web", "stormwire-gateway", "stormwire-identity", "stormwire"]),
     ("governor", &["stormwire-limits"]),
 ];

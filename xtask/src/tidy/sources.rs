@@ -31,6 +31,7 @@ const RESERVED: [Reserved; 10] = [
             "crates/embedded/",
             "crates/archive-postgres/",
             "load/",
+            "chaos/src/archive.rs",
             "services/identity/src/store",
             "services/stormwire/tests/",
         ],

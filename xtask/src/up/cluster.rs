@@ -58,8 +58,11 @@ impl Cluster {
     async fn servers(options: &Options) -> Outcome<Self> {
         let folder = &options.folder;
         shell::progress(&format!("starting {} NATS nodes, Postgres and Redis ...", options.nats));
-        let nats =
-            NatsOptions { sync_always: !options.no_sync, folder: Some(folder.clone()), port: None };
+        let nats = NatsOptions {
+            sync_always: !options.no_sync,
+            folder: Some(folder.clone()),
+            ..NatsOptions::default()
+        };
         let nats = NatsCluster::try_start(options.nats, &nats)
             .await
             .map_err(Failure::doing("the NATS cluster"))?;
