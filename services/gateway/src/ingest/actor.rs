@@ -351,11 +351,12 @@ impl Actor {
 
     /// The living gateway that the lane can ask.
     fn other_owner(&mut self, now: Now) -> Option<Claim> {
-        let members = self.shared.members.lock();
-        if let Some(settled) = self.remote.give_up(now, self.cell.partition, &members) {
+        let (members, partition) = (self.shared.members.lock(), self.cell.partition);
+        let deadline = self.shared.config.publish_deadline;
+        if let Some(settled) = self.remote.give_up(now, deadline, partition, &members) {
             settle_lane(&self.cell, &mut self.outbox, settled);
         }
-        let owner = members.owner(self.cell.partition)?;
+        let owner = members.owner(partition)?;
         let other = owner.gateway != self.me && members.is_alive(&owner.gateway, now.mono);
         other.then(|| owner.clone())
     }

@@ -14,6 +14,7 @@ use stormwire_journal::{PeerError, Peers};
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 struct Asked {
+    since: Duration,
     to: Claim,
     batch: Vec<Publish>,
     answer: BoxFuture<'static, Result<Bytes, PeerError>>,
@@ -55,7 +56,7 @@ impl Remote {
     ) {
         let body = Ask::encode(now.wall, me, &to, Some(&batch));
         let answer = ask(peers, partition, &to, body);
-        self.asked = Some(Asked { to, batch, answer });
+        self.asked = Some(Asked { since: now.mono, to, batch, answer });
     }
 
     /// Waits for the answer; for ever while nothing was asked.
@@ -101,18 +102,22 @@ impl Remote {
     }
 
     /// D4: gives up on an answer when the heartbeats of the one who was asked stop, or another has claimed
-    /// since; never because it takes long.
+    /// since; not because it takes long. An answer can be lost on its way while both live, with the
+    /// connection of the one who was asked: past `deadline` everybody in the batch has been told that the
+    /// outcome is unknown, and the lane must not wait for ever for what nobody waits for.
     pub(super) fn give_up(
         &mut self,
         now: Now,
+        deadline: Duration,
         partition: Partition,
         members: &Members,
     ) -> Option<Settled> {
-        let to = &self.asked.as_ref()?.to;
+        let Asked { since, to, .. } = self.asked.as_ref()?;
         let newer = members
             .owner(partition)
             .is_some_and(|owner| (owner.epoch, owner.seq) > (to.epoch, to.seq));
-        if members.is_alive(&to.gateway, now.mono) && !newer {
+        let late = now.mono.saturating_sub(*since) > deadline;
+        if members.is_alive(&to.gateway, now.mono) && !newer && !late {
             return None;
         }
         let Asked { to, batch, .. } = self.asked.take()?;
@@ -130,4 +135,29 @@ pub(super) fn ask(
 ) -> BoxFuture<'static, Result<Bytes, PeerError>> {
     let (peers, gateway) = (Arc::clone(peers), Arc::clone(&to.gateway));
     Box::pin(async move { peers.ask(&gateway, partition, body).await })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stormwire_core::{PartitionCount, Timestamp};
+
+    #[test]
+    fn an_answer_that_was_lost_between_two_who_live_is_given_up_at_the_deadline() {
+        let deadline = Duration::from_secs(15);
+        let at = |mono| Now { mono, wall: Timestamp(0) };
+        // A gateway is alive to itself, whatever the time.
+        let members =
+            Members::new("a", [1; 16], PartitionCount::DEFAULT, false, Duration::ZERO);
+        let to = Claim { gateway: Arc::from("a"), epoch: Epoch(1), seq: 7 };
+        let answer = Box::pin(std::future::pending());
+        let asked = Asked { since: Duration::ZERO, to, batch: Vec::new(), answer };
+        let mut remote = Remote { asked: Some(asked), not_before: Duration::ZERO };
+        let partition = Partition(3);
+        assert!(remote.give_up(at(deadline), deadline, partition, &members).is_none());
+        assert!(remote.is_busy());
+        let later = at(deadline + Duration::from_millis(1));
+        assert!(remote.give_up(later, deadline, partition, &members).is_some());
+        assert!(!remote.is_busy());
+    }
 }
