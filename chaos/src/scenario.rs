@@ -106,9 +106,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     scenario("nats-delay", &[Network(NatsNodes, Slow)], LONG, "slow replication is slow, no more"),
     scenario(
         "journal-partition",
-        &[Network(GatewayAndJournal, Cut), Network(WorkerAndJournal, Cut)],
+        &[Network(GatewayAndJournal, Cut)],
         SHORT,
         "what passed meanwhile is fetched before the feed goes on",
+    ),
+    scenario(
+        "journal-partition-worker",
+        &[Network(WorkerAndJournal, Cut)],
+        SHORT,
+        "a worker goes on behind the ledger, not where its connection broke",
     ),
     scenario(
         "journal-half-open",

@@ -147,8 +147,7 @@ mod tests {
         let deadline = Duration::from_secs(15);
         let at = |mono| Now { mono, wall: Timestamp(0) };
         // A gateway is alive to itself, whatever the time.
-        let members =
-            Members::new("a", [1; 16], PartitionCount::DEFAULT, false, Duration::ZERO);
+        let members = Members::new("a", [1; 16], PartitionCount::DEFAULT, false, Duration::ZERO);
         let to = Claim { gateway: Arc::from("a"), epoch: Epoch(1), seq: 7 };
         let answer = Box::pin(std::future::pending());
         let asked = Asked { since: Duration::ZERO, to, batch: Vec::new(), answer };
