@@ -246,3 +246,94 @@ fn b7_a_leader_that_is_behind_does_not_cost_the_table() {
     rebuild.complete(now(), OpResult::Found(Ok(Found::Frame(frames[19].clone()))));
     assert_eq!(rebuild.op(later), Ok(Op::Read { epoch: Epoch::FIRST, from: 21 }));
 }
+
+/// A frame of another kind at `seq`.
+fn special(seq: FrameSeq, bytes: Bytes) -> StoredFrame {
+    StoredFrame { bytes, ..frame(seq, 1) }
+}
+
+/// Reads a log whose producer of frames is known to have reached `known`; the op after the reading.
+fn held_against(known: Known, frames: &[StoredFrame]) -> (Rebuild, Option<Op>) {
+    let mut rebuild = Rebuild::new(1 << 20, known);
+    let last = frames.last().map_or(0, |frame| frame.seq);
+    let there = |seq: FrameSeq| frames.iter().find(|frame| frame.seq == seq).cloned();
+    loop {
+        let result = match rebuild.op(now().mono) {
+            Ok(Op::Open) => OpResult::Opened(Ok(tip(1, last))),
+            Ok(Op::LoadTable) => OpResult::Loaded(Ok(None)),
+            Ok(Op::Read { from, .. }) => {
+                OpResult::Read(Ok((from..=last).filter_map(there).collect()))
+            }
+            Ok(Op::Find { seq, .. }) => {
+                OpResult::Found(Ok(there(seq).map_or(Found::Absent(tip(1, last)), Found::Frame)))
+            }
+            Ok(op @ (Op::Append { .. } | Op::Begin { .. })) => return (rebuild, Some(op)),
+            Err(_) => return (rebuild, None),
+        };
+        rebuild.complete(now(), result);
+    }
+}
+
+fn proves(op: Option<Op>, last: FrameSeq, lost_from: FrameSeq, seen: FrameSeq) {
+    let due = stormwire_wire::frame::rewound(lost_from, seen);
+    assert_eq!(op, Some(Op::Append { epoch: Epoch::FIRST, expected_last: last, frame: due }));
+}
+
+#[test]
+fn e1_a_log_that_lacks_what_is_known_of_it_is_not_claimed() {
+    let frames: Vec<_> = (1..=9).map(|seq| frame(seq, 1)).collect();
+    let (sound, op) = held_against(Known::default(), &frames);
+    assert!(op.is_none() && sound.end().is_some());
+    // Somebody saw frame 12; the archive has frame 9 of somebody else; a later epoch was there.
+    let mut seen = Known::default();
+    seen.saw(Epoch::FIRST, 12);
+    let (rebuild, op) = held_against(seen, &frames);
+    proves(op, 9, 10, 12);
+    assert_eq!(rebuild.end(), None);
+    let mut archived = Known::default();
+    archived.keep(Epoch::FIRST, 9, FrameId { appender: [2; 16], counter: 9 });
+    proves(held_against(archived, &frames).1, 9, 10, 9);
+    let mut same = Known::default();
+    same.keep(Epoch::FIRST, 9, FrameId { appender: [1; 16], counter: 9 });
+    assert!(held_against(same, &frames).0.end().is_some(), "the archive has the same frame");
+    let mut later = Known::default();
+    later.saw(Epoch(2), 700);
+    proves(held_against(later, &frames).1, 9, 10, 700);
+}
+
+#[test]
+fn e1_a_log_that_says_it_has_gone_back_is_not_claimed_by_anybody() {
+    let word = special(4, stormwire_wire::frame::rewound(4, 8));
+    let frames: Vec<_> = (1..=3).map(|seq| frame(seq, 1)).chain([word]).collect();
+    let (mut rebuild, op) = held_against(Known::default(), &frames);
+    assert!(op.is_none() && rebuild.end().is_none() && rebuild.is_rewound());
+    assert!(rebuild.problem.as_ref().is_some_and(|problem| problem.contains("gone back")));
+    rebuild.refresh();
+    assert_eq!(rebuild.op(now().mono + STUCK_RETRY), Ok(Op::Open), "an operator may have acted");
+    // Who knows more adds it; what lands late behind the word does not make it forgotten.
+    let mut more = Known::default();
+    more.saw(Epoch::FIRST, 11);
+    proves(held_against(more, &frames).1, 4, 4, 11);
+    let late: Vec<_> = frames.into_iter().chain([frame(5, 0)]).collect();
+    proves(held_against(Known::default(), &late).1, 5, 4, 8);
+}
+
+#[test]
+fn e3_a_close_leads_to_the_log_that_it_names() {
+    let id = FrameId { appender: [3; 16], counter: 1 };
+    let end = special(3, stormwire_wire::frame::close(id, Epoch(2), 500, None));
+    let frames: Vec<_> = (1..=2).map(|seq| frame(seq, 1)).chain([end]).collect();
+    let mut known = Known::default();
+    known.saw(Epoch::FIRST, 3);
+    let (mut rebuild, op) = held_against(known, &frames);
+    assert_eq!(op, Some(Op::Begin { epoch: Epoch(2), first: 500 }));
+    let begun = Tip { epoch: Epoch(2), ..tip(500, 499) };
+    rebuild.complete(now(), OpResult::Opened(Ok(begun)));
+    while let Ok(op) = rebuild.op(now().mono) {
+        assert_eq!(op, Op::LoadTable);
+        rebuild.complete(now(), OpResult::Loaded(Ok(None)));
+    }
+    let end = rebuild.end().unwrap();
+    assert_eq!((end.epoch, end.last), (Epoch(2), 499));
+    assert_eq!(rebuild.repeats.horizon(), now().wall, "repeats do not reach over epochs");
+}

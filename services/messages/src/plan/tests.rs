@@ -100,6 +100,33 @@ fn a_close_frame_leads_into_the_next_epoch_without_a_gap() {
 }
 
 #[test]
+fn what_a_close_says_to_be_lost_is_a_gap() {
+    let mut pending = Pending::at(place(1, 7));
+    assert!(pending.push(stored(1, 7, frame::rewound(7, 20))));
+    assert!(pending.push(stored(1, 8, frame::close(id(8), Epoch(2), 100, Some(7)))));
+    let Prepared { batch, .. } = pending.take();
+    assert_eq!((batch.through, batch.gaps.len()), (8, 1));
+    let gap = &batch.gaps[0];
+    assert_eq!((gap.epoch, gap.from.seq(), gap.to.seq()), (Epoch(1), 7, 99));
+    assert_eq!(gap.reason, REWOUND);
+    assert_eq!(pending.place(), place(2, 100));
+}
+
+#[test]
+fn what_is_left_of_an_epoch_that_is_over_is_read_before_the_next() {
+    let logs = [tip(1, 4, 9), tip(3, 500, 510)];
+    assert_eq!(missing_of_ended(place(1, 2), &logs), Missing::Trimmed(3));
+    assert_eq!(missing_of_ended(place(1, 9), &logs), Missing::Hole);
+    let next = |through| Missing::Ended { epoch: Epoch(3), through };
+    assert_eq!(missing_of_ended(place(1, 10), &logs), next(499));
+    assert_eq!(missing_of_ended(place(1, 40), &logs), next(499), "the log had gone back");
+    // Its log was removed, or never was: stepped over, not waited for.
+    assert_eq!(missing_of_ended(place(2, 30), &logs), next(499));
+    assert_eq!(missing_of_ended(place(1, 1), &logs[1..]), next(499));
+    assert_eq!(missing_of_ended(place(1, 10), &logs[..1]), Missing::NotYet);
+}
+
+#[test]
 fn an_epoch_that_ended_without_a_close_leaves_a_gap() {
     let mut pending = Pending::at(place(1, 8));
     pending.step(Epoch(2), 19, "lost");
