@@ -17,6 +17,8 @@ const P0: Partition = Partition(0);
 /// A journal that does not have some of its frames: not at all, or not in its tail.
 struct Lossy {
     journal: Arc<dyn Journal>,
+    /// Reads frames of version 2 as a program does that knows it.
+    upgraded: bool,
     lost: BTreeSet<FrameSeq>,
     lost_live: BTreeSet<FrameSeq>,
 }
@@ -68,7 +70,7 @@ impl Journal for Lossy {
     ) -> Result<Vec<StoredFrame>, JournalError> {
         let mut page = self.journal.read(partition, epoch, from, frames, bytes).await?;
         page.retain(|frame| !self.lost.contains(&frame.seq));
-        Ok(page)
+        Ok(page.into_iter().map(|frame| seen(self.upgraded, frame)).collect())
     }
 
     async fn frame(
@@ -78,7 +80,8 @@ impl Journal for Lossy {
         seq: FrameSeq,
     ) -> Result<Option<StoredFrame>, JournalError> {
         let found = self.journal.frame(partition, epoch, seq).await?;
-        Ok(found.filter(|frame| !self.lost.contains(&frame.seq)))
+        let found = found.filter(|frame| !self.lost.contains(&frame.seq));
+        Ok(found.map(|frame| seen(self.upgraded, frame)))
     }
 
     async fn tail(&self, partitions: &[Partition]) -> Result<Tail, JournalError> {
@@ -87,7 +90,13 @@ impl Journal for Lossy {
             let is_heard = !matches!(event, TailEvent::Frame(frame) if lost.contains(&frame.seq));
             std::future::ready(is_heard)
         };
-        Ok(self.journal.tail(partitions).await?.filter(heard).boxed())
+        let upgraded = self.upgraded;
+        let events =
+            self.journal.tail(partitions).await?.filter(heard).map(move |event| match event {
+                TailEvent::Frame(frame) => TailEvent::Frame(seen(upgraded, frame)),
+                TailEvent::Check => TailEvent::Check,
+            });
+        Ok(events.boxed())
     }
 
     async fn trim(
@@ -127,9 +136,25 @@ impl Journal for Lossy {
     }
 }
 
+/// A frame as a program sees it that knows version 2, which is as version 1, or one that does not.
+fn seen(upgraded: bool, frame: StoredFrame) -> StoredFrame {
+    let mut bytes = frame.bytes.to_vec();
+    if upgraded && bytes.get(1) == Some(&2) {
+        bytes[1] = 1;
+    }
+    StoredFrame { bytes: Bytes::from(bytes), ..frame }
+}
+
+/// The journal as an upgraded program reads it.
+pub(crate) fn upgraded(journal: &Arc<dyn Journal>) -> Arc<dyn Journal> {
+    let (lost, lost_live) = (BTreeSet::new(), BTreeSet::new());
+    Arc::new(Lossy { journal: Arc::clone(journal), upgraded: true, lost, lost_live })
+}
+
 fn lossy(engines: Engines, lost: &[FrameSeq], lost_live: &[FrameSeq]) -> Engines {
     let journal = Lossy {
         journal: Arc::clone(&engines.journal),
+        upgraded: false,
         lost: lost.iter().copied().collect(),
         lost_live: lost_live.iter().copied().collect(),
     };

@@ -4,6 +4,7 @@
 
 mod dead_letters;
 mod engines;
+mod epochs;
 mod failover;
 mod faults;
 mod holes;
