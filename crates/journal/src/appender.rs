@@ -56,6 +56,8 @@ struct Owner {
     /// The identity of frame `last`.
     last_id: FrameId,
     kept: Duration,
+    /// When the log was last seen to end with frame `last`.
+    looked: Duration,
     saves: Saves,
     releasing: bool,
 }
@@ -266,7 +268,8 @@ impl<O> Appender<O> {
             self.released_if_idle();
         }
         let op = match &self.state {
-            State::Follower | State::Owner(Owner { flight: None, .. }) => return (None, None),
+            State::Follower => return (None, None),
+            State::Owner(owner @ Owner { flight: None, .. }) => owner.look(now.mono).ok_or(None),
             State::Reading(rebuild) => rebuild.op(now.mono),
             State::Claiming(_, flight) | State::Owner(Owner { flight: Some((flight, _)), .. }) => {
                 flight.op(now.mono).map_err(Some)
@@ -292,7 +295,8 @@ impl<O> Appender<O> {
             return;
         }
         let flight = match &mut self.state {
-            State::Follower | State::Owner(Owner { flight: None, .. }) => return,
+            State::Follower => return,
+            State::Owner(Owner { flight: None, .. }) => return self.has_looked(now.mono, &result),
             State::Reading(rebuild) => return rebuild.complete(now, result),
             State::Claiming(_, flight) | State::Owner(Owner { flight: Some((flight, _)), .. }) => {
                 flight

@@ -1,6 +1,7 @@
 //! How an owner ends: it lets go, it was fenced, or it gives up; and what becomes of what it has.
 
 use super::{Appender, Event, Owner, State};
+use crate::flight::{Found, Op, OpResult};
 use crate::publish::{Now, Outcome};
 use std::time::Duration;
 use stormwire_core::{ErrorCode, Refusal};
@@ -8,6 +9,9 @@ use stormwire_core::{ErrorCode, Refusal};
 /// D5: an owner that has had no answer of any kind for so long gives its partition up, if another
 /// can do better.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+
+/// How often an owner with nothing to write looks whether another has claimed.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What the journal was asked since it last answered anything.
 #[derive(Debug, Default)]
@@ -67,8 +71,26 @@ impl<O> Appender<O> {
         {
             // D3: the table goes along with the partition.
             let table = owner.unsaved_table();
+            self.discard = self.busy;
             self.state = State::Follower;
             self.events.push(Event::Released { table });
+        }
+    }
+
+    /// D1: the last claim in the log says who owns. An owner with nothing to write that has not heard of a
+    /// newer claim, of a gateway that has gone since, finds out here: else nobody would write.
+    pub(super) fn has_looked(&mut self, now: Duration, result: &OpResult) {
+        let State::Owner(owner) = &mut self.state else { return };
+        owner.looked = now;
+        let fenced = match result {
+            OpResult::Found(Ok(Found::Frame(_))) => true,
+            OpResult::Found(Ok(Found::Absent(tip))) => {
+                (tip.epoch, tip.last) > (owner.epoch, owner.last)
+            }
+            _ => false,
+        };
+        if fenced {
+            self.fenced(&Outcome::NotStored);
         }
     }
 
@@ -96,6 +118,14 @@ impl<O> Appender<O> {
             batch.finish_all(waiting);
         }
         self.answer_finished();
+    }
+}
+
+impl Owner {
+    /// Whether another's frame stands behind its last one, asked now and then.
+    pub(super) fn look(&self, now: Duration) -> Option<Op> {
+        let due = now.saturating_sub(self.looked) >= LOOK_EVERY;
+        due.then_some(Op::Find { epoch: self.epoch, seq: self.last + 1 })
     }
 }
 

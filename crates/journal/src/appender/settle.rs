@@ -25,6 +25,7 @@ impl<O> Appender<O> {
                 flight: None,
                 last_id: flight.id,
                 kept: now.mono,
+                looked: now.mono,
                 saves: Saves::since(now.mono),
                 releasing: false,
             });
@@ -50,6 +51,7 @@ impl<O> Appender<O> {
         match settled {
             Settled::Stored => {
                 (owner.last, owner.last_id) = (flight.expected + 1, flight.id);
+                owner.looked = now.mono;
                 self.known.keep(owner.epoch, owner.last, flight.id);
                 let took = now.mono.saturating_sub(flight.since);
                 let uncertain = flight.is_uncertain();

@@ -457,7 +457,9 @@ impl World {
             }
             _ => self.nodes[0].wants = true,
         }
-        self.turn(0);
+        for node in 0..self.nodes.len() {
+            self.turn(node);
+        }
         self.at(self.now + 500, Event::Chaos);
     }
 }

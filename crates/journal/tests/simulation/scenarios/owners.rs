@@ -223,3 +223,21 @@ fn handed_over() {
     stage.run(B);
     assert_eq!(stage.told(B), ["2:1 duplicate 2.0"]);
 }
+
+/// Proves: an owner with nothing to write that was asleep while another claimed, and was never told, finds it
+/// in the log within seconds; else both would wait for each other when the other is gone.
+#[test]
+fn idle_owner_that_slept() {
+    let mut stage = Stage::owned();
+    stage.own(B);
+    stage.release(B);
+    assert!(stage.owner(A).is_some(), "nobody has told it");
+    stage.now += 5000;
+    stage.run(A);
+    assert!(stage.owner(A).is_none());
+    assert_eq!(stage.events(A).last(), Some(&Event::Fenced));
+    stage.own(A);
+    stage.publish(A, send(1));
+    stage.run(A);
+    assert_eq!(stage.told(A), ["1:1 stored 4.0"]);
+}
