@@ -80,6 +80,8 @@ error_codes! {
     JournalRewound "journal_rewound" 503 true;
     /// The archive does not answer; publishing and live delivery go on.
     ArchiveUnavailable "archive_unavailable" 503 true;
+    /// Who is there is not known now; subscriptions, events and signals go on.
+    PresenceUnavailable "presence_unavailable" 503 true;
     /// This connection holds as many subscriptions as it may.
     TooManySubscriptions "too_many_subscriptions" 429 false;
     /// This process is going away; connect again, another one answers.

@@ -11,12 +11,16 @@
 //! | archive | `postgres://user:password@host[,host…]/database` | Postgres |
 //! | limits | `local:` | in this process |
 //! | limits | `redis://host:6379`, `rediss://…` | Redis |
+//! | presence | `local:` | in this process |
+//! | presence | `redis://host:6379`, `rediss://…` | Redis |
+//! | signals | with the journal: `sqlite:` | in this process |
+//! | signals | with the journal: `nats://…` | core NATS |
 
 mod url;
 
 pub use stormwire_archive_postgres::{Inspection, inspect as inspect_postgres};
 pub use stormwire_embedded::OpenError;
-pub use url::{ArchiveUrl, JournalUrl, LimitsUrl, UrlError, redact};
+pub use url::{ArchiveUrl, JournalUrl, LimitsUrl, PresenceUrl, UrlError, redact};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,9 +29,10 @@ use stormwire_archive_postgres::{PostgresArchive, PostgresConfig};
 use stormwire_core::Clock;
 use stormwire_embedded::{Embedded, EmbeddedConfig, FILE_NAME, PoolConfig};
 use stormwire_journal::{Journal, Peers};
-use stormwire_journal_nats::{NatsConfig, NatsError, NatsJournal, NatsPeers};
+use stormwire_journal_nats::{NatsConfig, NatsError, NatsJournal, NatsPeers, NatsSignals};
 use stormwire_limits::{Limiter, SlidingWindow};
-use stormwire_redis::{RedisConfig, RedisLimiter};
+use stormwire_presence::{LEASE, LocalPresence, LocalSignals, Presence, Signals};
+use stormwire_redis::{ConnectError, RedisConfig, RedisLimiter, RedisPresence};
 
 /// Users, addresses and channels that the limiter in this process counts at a time.
 const LIMITS_KEYS_MAX: usize = 300_000;
@@ -57,6 +62,8 @@ pub struct EngineConfig {
     pub migrate_at_start: bool,
     /// Who counts limits.
     pub limits: LimitsUrl,
+    /// Who knows who is there.
+    pub presence: PresenceUrl,
 }
 
 /// Why an engine cannot be opened. A dependency that is only away now is no error: its engine keeps
@@ -75,6 +82,9 @@ pub enum EngineError {
     /// The limiter on Redis.
     #[error("the limiter cannot be used: {0}")]
     Redis(String),
+    /// Presence on Redis.
+    #[error("presence cannot be used: {0}")]
+    Presence(String),
 }
 
 /// All that a server needs.
@@ -88,6 +98,10 @@ pub struct Ports {
     pub limiter: Arc<dyn Limiter>,
     /// The way to other gateways.
     pub peers: Arc<dyn Peers>,
+    /// Who is there.
+    pub presence: Arc<dyn Presence>,
+    /// The way of signals between gateways.
+    pub signals: Arc<dyn Signals>,
 }
 
 /// Opens engines when they are asked for, and closes what must be closed.
@@ -114,6 +128,8 @@ impl Engines {
             archive: self.archive().await?,
             limiter: self.limiter().await?,
             peers: self.peers().await?,
+            presence: self.presence().await?,
+            signals: self.signals().await?,
         })
     }
 
@@ -169,6 +185,32 @@ impl Engines {
                 let limiter = Box::pin(RedisLimiter::connect(RedisConfig::new(url.clone()))).await;
                 Ok(Arc::new(limiter.map_err(|error| EngineError::Redis(error.to_string()))?))
             }
+        }
+    }
+
+    /// Who is there.
+    ///
+    /// # Errors
+    /// [`EngineError::Presence`].
+    pub async fn presence(&mut self) -> Result<Arc<dyn Presence>, EngineError> {
+        match &self.config.presence {
+            PresenceUrl::Local => Ok(Arc::new(LocalPresence::new(LEASE))),
+            PresenceUrl::Redis(url) => {
+                let presence = Box::pin(RedisPresence::connect(url.clone(), LEASE)).await;
+                let unusable = |error: ConnectError| EngineError::Presence(error.to_string());
+                Ok(Arc::new(presence.map_err(unusable)?))
+            }
+        }
+    }
+
+    /// The way of signals between gateways; it goes with the journal.
+    ///
+    /// # Errors
+    /// [`EngineError::Nats`].
+    pub async fn signals(&mut self) -> Result<Arc<dyn Signals>, EngineError> {
+        match self.nats() {
+            Some(config) => Ok(Arc::new(Box::pin(NatsSignals::connect(config)).await?)),
+            None => Ok(Arc::new(LocalSignals::default())),
         }
     }
 

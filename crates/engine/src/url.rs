@@ -41,6 +41,15 @@ pub enum LimitsUrl {
     Redis(String),
 }
 
+/// Who knows who is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PresenceUrl {
+    /// This process, of its own connections.
+    Local,
+    /// A Redis server, of every gateway's.
+    Redis(String),
+}
+
 impl FromStr for JournalUrl {
     type Err = UrlError;
 
@@ -88,6 +97,18 @@ impl FromStr for LimitsUrl {
     }
 }
 
+impl FromStr for PresenceUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        match text.parse() {
+            Ok(LimitsUrl::Local) => Ok(Self::Local),
+            Ok(LimitsUrl::Redis(url)) => Ok(Self::Redis(url)),
+            Err(error) => Err(UrlError { port: "presence", ..error }),
+        }
+    }
+}
+
 /// The URLs with `…` where a password stands.
 #[must_use]
 pub fn redact(text: &str) -> String {
@@ -120,7 +141,10 @@ mod tests {
         assert_eq!(url.parse(), Ok(ArchiveUrl::Postgres(url)));
         assert_eq!("local:".parse(), Ok(LimitsUrl::Local));
         let url = "rediss://h:6379".to_owned();
-        assert_eq!(url.parse(), Ok(LimitsUrl::Redis(url)));
+        assert_eq!(url.parse(), Ok(LimitsUrl::Redis(url.clone())));
+        assert_eq!(url.parse(), Ok(PresenceUrl::Redis(url)));
+        assert_eq!("local:".parse(), Ok(PresenceUrl::Local));
+        assert_eq!("nats://h".parse::<PresenceUrl>().unwrap_err().port, "presence");
     }
 
     #[test]

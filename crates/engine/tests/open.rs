@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{Partition, SystemClock};
 use stormwire_engine::{
-    ArchiveUrl, EngineConfig, EngineError, Engines, JournalUrl, LimitsUrl, OpenError,
+    ArchiveUrl, EngineConfig, EngineError, Engines, JournalUrl, LimitsUrl, OpenError, PresenceUrl,
     inspect_postgres,
 };
 use stormwire_testkit::nats::NatsServer;
@@ -26,6 +26,7 @@ fn embedded(data_dir: &Path) -> EngineConfig {
         archive_connections: 4,
         migrate_at_start: true,
         limits: LimitsUrl::Local,
+        presence: PresenceUrl::Local,
     }
 }
 
@@ -39,6 +40,7 @@ async fn the_embedded_engine_is_one_file_for_one_process_at_a_time() {
     let mut first = engines(embedded(folder.path()));
     let ports = first.ports().await.unwrap();
     assert!(ports.peers.is_alone() && !ports.limiter.is_shared());
+    assert!(!ports.presence.is_shared() && ports.signals.check().is_ok());
     ports.journal.ping().await.unwrap();
     ports.archive.ping().await.unwrap();
     assert_eq!(ports.journal.open(Partition(0)).await.unwrap().last, 0);

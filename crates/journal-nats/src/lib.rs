@@ -5,9 +5,9 @@
 //! the stream `STORM_<partition>_<epoch>` stores it on a quorum or refuses it; stored, it is republished
 //! on `storm.live.<partition>.<epoch>`, where every gateway's tail hears it. What a tail misses is read
 //! again, by direct get from any replica or from the leader. [`NatsPeers`] carries heartbeats and
-//! publishes between gateways over core NATS.
+//! publishes between gateways over core NATS; [`NatsSignals`] what is told to subscribers and not stored.
 //!
-//! Appends, reads, tails, requests between gateways and heartbeats have a connection each, so that none
+//! Appends, reads, tails, requests between gateways, heartbeats and signals have a connection each, so that none
 //! waits behind another's bytes.
 //!
 //! Where NATS has permissions, a gateway must be able to publish to `storm.>`, `$JS.API.>` and `_INBOX.>`
@@ -25,9 +25,11 @@ mod names;
 mod peers;
 mod read;
 mod settings;
+mod signals;
 mod tables;
 mod tail;
 
 pub use config::{NatsConfig, NatsError};
 pub use journal::NatsJournal;
 pub use peers::NatsPeers;
+pub use signals::NatsSignals;

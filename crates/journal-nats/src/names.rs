@@ -59,6 +59,11 @@ pub(crate) fn epoch_of_live(subject: &str) -> Option<Epoch> {
     subject.strip_prefix("storm.live.")?.split_once('.')?.1.parse().ok().map(Epoch)
 }
 
+/// What is told to the subscribers of a partition's channels and not stored.
+pub(crate) fn signal(partition: Partition) -> String {
+    format!("storm.signal.{partition}")
+}
+
 /// Where `gateway` hears requests about `partition`.
 pub(crate) fn ask(gateway: &str, partition: Partition) -> String {
     format!("storm.append.{}.{partition}", token(gateway))

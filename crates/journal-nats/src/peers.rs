@@ -61,7 +61,7 @@ impl NatsPeers {
     }
 }
 
-async fn connect(
+pub(crate) async fn connect(
     config: &NatsConfig,
     purpose: &'static str,
     capacity: usize,
@@ -75,7 +75,7 @@ fn lost(error: &CallError) -> PeerError {
 }
 
 /// Subscribes and returns when the server knows of it.
-async fn subscribe(caller: &Caller, subject: String) -> Result<Subscriber, PeerError> {
+pub(crate) async fn subscribe(caller: &Caller, subject: String) -> Result<Subscriber, PeerError> {
     let begin = async {
         caller.link().check().map_err(CallError::NotConnected)?;
         let subscriber = caller.link().client().subscribe(subject).await;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 pub(crate) struct Slot {
     pub(crate) scope: Scope,
     subject: Box<str>,
-    buckets: Mutex<[Option<Bucket>; 3]>,
+    buckets: Mutex<[Option<Bucket>; 4]>,
     /// Held while a lease is fetched, so that all who wait share it.
     pub(crate) fetching: tokio::sync::Mutex<()>,
 }
@@ -23,6 +23,7 @@ pub(crate) enum Unit {
     Requests,
     Events,
     Bytes,
+    Signals,
 }
 
 impl Unit {
@@ -31,6 +32,7 @@ impl Unit {
             Self::Requests => "requests",
             Self::Events => "events",
             Self::Bytes => "bytes",
+            Self::Signals => "signals",
         }
     }
 }

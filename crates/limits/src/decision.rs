@@ -39,6 +39,8 @@ pub struct OwnLimits {
     pub events_per_second: Option<u64>,
     /// Bytes of events published in a second.
     pub bytes_per_second: Option<u64>,
+    /// Signals in a second.
+    pub signals_per_second: Option<u64>,
 }
 
 /// What it asks for.
@@ -50,6 +52,8 @@ pub struct Cost {
     pub events: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Signals, which are counted apart from everything else.
+    pub signals: u64,
 }
 
 /// What a client is told about its limit: the members of the `RateLimit` headers.

@@ -40,17 +40,24 @@ pub struct LimitsConfig {
     pub user_bytes: Option<Rule>,
     /// Events published on a channel.
     pub channel_events: Option<Rule>,
+    /// Signals of a user.
+    pub user_signals: Option<Rule>,
+    /// Signals on a channel, each of which goes to all of its subscribers.
+    pub channel_signals: Option<Rule>,
     /// Connections that one address holds to one gateway.
     pub connections_per_ip: u32,
     /// Operations in a second on one connection.
     pub connection_operations: NonZeroU32,
+    /// Signals in a second on one connection.
+    pub connection_signals: NonZeroU32,
     /// Users, addresses and channels remembered, each; those not seen for long are forgotten.
     pub subjects_max: usize,
 }
 
 impl Default for LimitsConfig {
     /// 1,000 requests a minute a user, 10,000 an address; 1,000 events a second a user; 20,000
-    /// connections an address; 20,000 operations a second a connection.
+    /// connections an address; 20,000 operations a second a connection. Signals: 100 a second a user, 1,000 a
+    /// channel, 50 a connection.
     fn default() -> Self {
         let rule = |limit, seconds| Some(Rule { limit, window: Duration::from_secs(seconds) });
         Self {
@@ -59,8 +66,11 @@ impl Default for LimitsConfig {
             user_events: rule(1000, 1),
             user_bytes: None,
             channel_events: None,
+            user_signals: rule(100, 1),
+            channel_signals: rule(1000, 1),
             connections_per_ip: 20_000,
             connection_operations: NonZeroU32::new(20_000).unwrap_or(NonZeroU32::MAX),
+            connection_signals: NonZeroU32::new(50).unwrap_or(NonZeroU32::MAX),
             subjects_max: 100_000,
         }
     }
@@ -168,7 +178,8 @@ impl Limits {
     /// `limited`, if the address holds as many as it may.
     pub fn connect(&self, ip: IpAddr) -> Result<Connection, Refusal> {
         let config = &self.shared.config;
-        let (most, speed) = (config.connections_per_ip, config.connection_operations);
+        let most = config.connections_per_ip;
+        let speed = (config.connection_operations, config.connection_signals);
         Connections::open(&self.shared.connections, network(ip), most, speed)
     }
 
@@ -252,14 +263,25 @@ impl Limits {
                     ),
                     (Unit::Events, or(own.events_per_second, 1, config.user_events), cost.events),
                     (Unit::Bytes, or(own.bytes_per_second, 1, config.user_bytes), cost.bytes),
+                    (
+                        Unit::Signals,
+                        or(own.signals_per_second, 1, config.user_signals),
+                        cost.signals,
+                    ),
                 ],
             );
         }
         if let Some(channel) = subject.channel
-            && config.channel_events.is_some()
+            && (config.channel_events.is_some() || cost.signals > 0)
         {
             let channel = self.named(&self.shared.channels, Scope::Channel, channel);
-            push(channel, &[(Unit::Events, config.channel_events, cost.events)]);
+            push(
+                channel,
+                &[
+                    (Unit::Events, config.channel_events, cost.events),
+                    (Unit::Signals, config.channel_signals, cost.signals),
+                ],
+            );
         }
         checks
     }

@@ -21,7 +21,7 @@ pub struct LimitKey {
     pub scope: Scope,
     /// Which user, address or channel.
     pub subject: String,
-    /// Which of its limits: `requests`, `events`, `bytes`, `connections`.
+    /// Which of its limits: `requests`, `events`, `bytes`, `signals`.
     pub unit: &'static str,
 }
 

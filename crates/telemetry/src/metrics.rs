@@ -84,6 +84,24 @@ metrics! {
     /// Times that a partition's tail was interrupted.
     TAIL_FAILURES Counter Count "stormwire_tail_failures_total";
 
+    // Gateway: presence and signals
+    /// Members of channels that this gateway reports, by partition.
+    PRESENCE_MEMBERS Gauge Count "stormwire_presence_members";
+    /// Joins and leaves that this gateway reported and the engine took.
+    PRESENCE_CHANGES Counter Count "stormwire_presence_changes_total";
+    /// Channels that this gateway took members of a dead gateway out of, once for each sweep.
+    PRESENCE_SWEPT Counter Count "stormwire_presence_swept_channels_total";
+    /// Times that this gateway was told that its life was over and reported everything anew.
+    PRESENCE_LIVES_LOST Counter Count "stormwire_presence_lives_lost_total";
+    /// Times that a subscriber was told to read the members anew instead of each change.
+    PRESENCE_RESYNCS Counter Count "stormwire_presence_resyncs_total";
+    /// 1 while the engine of presence does not answer this gateway.
+    PRESENCE_DEGRADED Gauge Count "stormwire_presence_degraded";
+    /// Signals of this gateway's clients, by outcome (sent, failed).
+    SIGNALS Counter Count "stormwire_signals_total";
+    /// Signals queued for this gateway's subscribers, by outcome (delivered, dropped at a full queue).
+    SIGNALS_DELIVERED Counter Count "stormwire_signals_delivered_total";
+
     // Ingest: lanes and appenders
     /// Frames that the journal has acknowledged to this gateway's appenders.
     INGEST_FRAMES Counter Count "stormwire_ingest_frames_total";

@@ -46,6 +46,9 @@ pub struct TokenLimits {
     /// Bytes of events published in a second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
+    /// Signals in a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signals_per_second: Option<u64>,
 }
 
 /// A token's contents as our identity service writes them.

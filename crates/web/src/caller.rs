@@ -93,7 +93,7 @@ impl Caller {
         let address = parts.extensions.get::<ClientAddress>();
         let ip = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.0);
         let caller = Self { claims, ip, limits: state.limits };
-        caller.admit(None, Cost { requests: 1, events: 0, bytes: 0 }).await?;
+        caller.admit(None, Cost { requests: 1, ..Cost::default() }).await?;
         Ok(caller)
     }
 }
@@ -101,9 +101,13 @@ impl Caller {
 /// The limits that a token carries, in the words of the limiter.
 #[must_use]
 pub fn own_limits(limits: &TokenLimits) -> OwnLimits {
-    let TokenLimits { unlimited, requests_per_minute, events_per_second, bytes_per_second } =
-        *limits;
-    OwnLimits { unlimited, requests_per_minute, events_per_second, bytes_per_second }
+    OwnLimits {
+        unlimited: limits.unlimited,
+        requests_per_minute: limits.requests_per_minute,
+        events_per_second: limits.events_per_second,
+        bytes_per_second: limits.bytes_per_second,
+        signals_per_second: limits.signals_per_second,
+    }
 }
 
 impl<S> FromRequestParts<S> for Caller

@@ -7,10 +7,11 @@
 
 use crate::frame::{EncodedEvents, EventParts, EventsBuilder};
 use crate::protocol::bounds::{EventLimits, EventPath, message_too_large, too_many_events};
-use crate::protocol::json::read::{given, missing, slots, text, twice, wrong};
+use crate::protocol::json::read::{given, members, missing, slots, text, twice, wrong};
 use crate::protocol::json::scan::Scanner;
-use crate::protocol::json::{Problem, attribute, malformed, push_data};
-use crate::protocol::{MessageLimits, channel};
+use crate::protocol::json::{Problem, attribute, base64, check, malformed, push_data};
+use crate::protocol::{MessageLimits, Payload, channel};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use stormwire_core::{Channel, ErrorCode, Refusal};
 
@@ -108,6 +109,25 @@ pub fn events_by_channel(
         item.push(format, &mut groups[at].1, limits.into(), path)
     })?;
     Ok(groups.into_iter().map(|(channel, mut builder)| (channel, builder.take())).collect())
+}
+
+slots! {
+    /// The members of a signal.
+    SignalItem { data "data", data_base64 "data_base64", }
+}
+
+/// Reads the data of a signal: an object with `data` or `data_base64`.
+///
+/// # Errors
+/// `malformed` or `invalid_field`.
+pub fn signal(body: &str) -> Result<Payload<'_>, Refusal> {
+    let mut item = SignalItem::default();
+    members("the body", check(body)?, &mut item, |item, key| item.slot(key))?;
+    match (item.data, given(item.data_base64)) {
+        (Some(data), None) => Ok(Payload::Json(Cow::Borrowed(data))),
+        (None, Some(raw)) => Ok(Payload::Binary(Cow::Owned(base64("data_base64", raw)?))),
+        _ => Err(Refusal::invalid_field("data", "one of data and data_base64 is due")),
+    }
 }
 
 slots! {

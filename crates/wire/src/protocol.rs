@@ -15,6 +15,7 @@ pub(crate) mod encode;
 mod events;
 pub mod json;
 mod operations;
+mod presence;
 pub mod proto;
 mod server;
 
@@ -26,9 +27,13 @@ pub use operations::{
     Connect, History, Mode, Operation, Page, Payload, Publish, Receipt, Request, RequestId, Signal,
     Since, Subscribe, Target,
 };
+pub use presence::{
+    MEMBERS_CURSOR_BYTES_MAX, MEMBERS_LIMIT_DEFAULT, MEMBERS_LIMIT_MAX, Member, MemberChange,
+    MembersPage, PresenceQuery,
+};
 pub use server::{
     Connected, ConnectedLimits, DeliveredEvent, ErrorMessage, EventsMessage, Gap, GapTarget,
-    HistoryPage, Member, Published, ServerMessage, Subscribed,
+    HistoryPage, Published, ServerMessage, Subscribed,
 };
 
 use crate::frame::DATA_BYTES_MAX;

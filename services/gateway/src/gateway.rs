@@ -4,6 +4,7 @@ use crate::connections::Connections;
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::ingest::{Ingest, IngestConfig};
+use crate::presence::Rooms;
 use crate::reader::Reader;
 use crate::render;
 use crate::session::SessionContext;
@@ -19,6 +20,7 @@ use stormwire_archive::Archive;
 use stormwire_core::{Clock, CloseCode, PartitionCount};
 use stormwire_journal::{Journal, Peers};
 use stormwire_limits::Limits;
+use stormwire_presence::{Presence, Signals};
 use stormwire_telemetry::Tasks;
 use stormwire_tokens::Verifier;
 use stormwire_web::WebConfig;
@@ -88,6 +90,10 @@ pub struct GatewayPorts {
     pub peers: Arc<dyn Peers>,
     /// The long store, for history.
     pub archive: Arc<dyn Archive>,
+    /// Who is there.
+    pub presence: Arc<dyn Presence>,
+    /// The way of signals between gateways.
+    pub signals: Arc<dyn Signals>,
     /// How much one may.
     pub limits: Arc<Limits>,
     /// Who one is.
@@ -129,6 +135,14 @@ impl Gateway {
         );
         let connections = Arc::<Connections>::default();
         ingest.watch_producers(Arc::clone(&connections) as _);
+        let rooms = Rooms::start(
+            Arc::clone(&ports.presence),
+            Arc::clone(&ports.signals),
+            config.name.clone(),
+            config.partitions,
+            ports.peers.is_alone(),
+            &tasks,
+        );
         let living = ingest.clone();
         ports.limits.watch(&tasks, move || living.gateways());
         let (journal, archive) = (Arc::clone(&ports.journal), Arc::clone(&ports.archive));
@@ -136,6 +150,7 @@ impl Gateway {
             reader: Arc::new(Reader::new(Arc::clone(&hub), journal, archive)),
             hub,
             ingest,
+            rooms,
             connections,
             limits: Arc::clone(&ports.limits),
             verifier: Arc::clone(&ports.verifier),
@@ -144,7 +159,7 @@ impl Gateway {
             config,
         });
         let draining = CancellationToken::new();
-        let health = Health::new(&ports, context.ingest.clone(), draining.clone());
+        let health = Health::new(&ports, &context, draining.clone());
         Self { context, ports, tasks, draining, health, also: None }
     }
 

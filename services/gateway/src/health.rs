@@ -2,6 +2,8 @@
 
 use crate::gateway::GatewayPorts;
 use crate::ingest::{Ingest, PartitionStatus, Role};
+use crate::presence::Rooms;
+use crate::session::SessionContext;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
@@ -38,6 +40,7 @@ struct Shared {
     started: Instant,
     ports: GatewayPorts,
     ingest: Ingest,
+    rooms: Rooms,
     draining: CancellationToken,
     last: Mutex<Option<(Instant, Report)>>,
     /// Every partition has had an owner since this process began.
@@ -53,21 +56,26 @@ pub(crate) struct Report {
     uptime: u64,
     /// The program's version.
     version: &'static str,
-    /// By name: `database` (the archive), `redis` (shared limits), `nats` (the journal), `tokens`
-    /// (signing keys), `owners`, `partitions`, `clock`, `draining`. An embedded engine stands behind the same names.
+    /// By name: `database` (the archive), `redis` (shared limits), `nats` (the journal), `presence` (members and
+    /// signals), `tokens` (signing keys), `owners`, `partitions`, `clock`, `draining`. An embedded engine stands behind the same names.
     #[serde(flatten)]
     checks: BTreeMap<&'static str, String>,
 }
 
 impl Health {
-    pub(crate) fn new(ports: &GatewayPorts, ingest: Ingest, draining: CancellationToken) -> Self {
+    pub(crate) fn new(
+        ports: &GatewayPorts,
+        context: &SessionContext,
+        draining: CancellationToken,
+    ) -> Self {
         let (started, last) = (Instant::now(), Mutex::new(None));
         let ports = ports.clone();
         Self {
             shared: Arc::new(Shared {
                 started,
                 ports,
-                ingest,
+                ingest: context.ingest.clone(),
+                rooms: context.rooms.clone(),
                 draining,
                 last,
                 settled: AtomicBool::new(false),
@@ -108,6 +116,9 @@ impl Shared {
         } else {
             checks.insert("redis", "ok".to_owned());
         }
+        let presence = self.rooms.problem();
+        degraded |= presence.is_some();
+        checks.insert("presence", presence.unwrap_or_else(|| "ok".to_owned()));
         let mut vital = |name, problem: Option<String>| {
             down |= problem.is_some();
             checks.insert(name, problem.unwrap_or_else(|| "ok".to_owned()));

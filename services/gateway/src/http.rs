@@ -7,6 +7,7 @@ use crate::gateway::{Gateway, PeerAddress};
 use crate::health::{self, Health};
 use crate::hub::Hub;
 use crate::ingest::Ingest;
+use crate::presence::Rooms;
 use crate::reader::Reader;
 use crate::session::SessionContext;
 use axum::Router;
@@ -27,6 +28,7 @@ mod aggregate;
 mod channels;
 mod events;
 mod openapi;
+mod presence;
 mod publish;
 mod query;
 mod source;
@@ -40,6 +42,7 @@ pub(crate) struct HttpState {
     pub(crate) caller: CallerState,
     pub(crate) ingest: Ingest,
     pub(crate) hub: Arc<Hub>,
+    pub(crate) rooms: Rooms,
     pub(crate) reader: Arc<Reader>,
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -65,6 +68,7 @@ impl HttpState {
             },
             ingest: context.ingest.clone(),
             hub: Arc::clone(&context.hub),
+            rooms: context.rooms.clone(),
             reader: Arc::clone(&context.reader),
             archive,
             clock: Arc::clone(&context.clock),
@@ -102,6 +106,7 @@ pub(crate) fn router(gateway: &Gateway) -> Router {
     let (writes, write_api) = OpenApiRouter::new()
         .routes(routes!(publish::to_channel))
         .routes(routes!(publish::to_channels))
+        .routes(routes!(presence::signal))
         .with_state(state.clone())
         .split_for_parts();
     let aggregate = aggregate::router(state, reads.clone());
@@ -127,6 +132,7 @@ fn reads(state: HttpState) -> OpenApiRouter {
         .routes(routes!(events::page))
         .routes(routes!(channels::list))
         .routes(routes!(channels::one))
+        .routes(routes!(presence::members))
         .with_state(state)
 }
 
@@ -138,10 +144,12 @@ pub fn openapi_document() -> utoipa::openapi::OpenApi {
             .routes(routes!(events::page))
             .routes(routes!(channels::list))
             .routes(routes!(channels::one))
+            .routes(routes!(presence::members))
             .into_openapi(),
         OpenApiRouter::new()
             .routes(routes!(publish::to_channel))
             .routes(routes!(publish::to_channels))
+            .routes(routes!(presence::signal))
             .into_openapi(),
         aggregate::openapi(),
         health::openapi(),

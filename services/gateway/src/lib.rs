@@ -4,7 +4,8 @@
 //! be, `ingest` orders it in its partition's lane and packs it into a frame for the journal; the
 //! journal's acknowledgement goes back the same way. Its way out: `tail` follows a partition's log
 //! without a hole, `hub` renders each channel's events once and queues them for everybody who is live,
-//! `feeder` brings everybody else up to there with pages from `reader`.
+//! `feeder` brings everybody else up to there with pages from `reader`. Who is there, and signals that are
+//! not stored, go beside it: `presence`.
 //!
 //! The gateway knows ports, never engines, and holds nothing that a client could not find again on
 //! another gateway.
@@ -18,6 +19,7 @@ mod http;
 mod hub;
 pub mod ingest;
 mod outbox;
+mod presence;
 mod reader;
 mod render;
 mod replies;

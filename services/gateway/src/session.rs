@@ -9,6 +9,7 @@ use crate::gateway::GatewayConfig;
 use crate::hub::{Hub, Subscription};
 use crate::ingest::{Ingest, Submission};
 use crate::outbox::{Outbox, Parked};
+use crate::presence::Rooms;
 use crate::reader::Reader;
 use crate::render;
 use crate::replies::Replies;
@@ -31,9 +32,13 @@ use tokio::time::Instant;
 
 mod history;
 mod pattern;
+mod presence;
 mod subscribe;
 
 pub(crate) use pattern::{place_in, prefix_of};
+pub(crate) use presence::{check_signal, cursor};
+
+use presence::Membership;
 
 /// How long a client may take to authenticate.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -50,6 +55,7 @@ pub(crate) struct SessionContext {
     pub(crate) hub: Arc<Hub>,
     pub(crate) reader: Arc<Reader>,
     pub(crate) ingest: Ingest,
+    pub(crate) rooms: Rooms,
     pub(crate) connections: Arc<Connections>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) verifier: Arc<Verifier>,
@@ -93,6 +99,7 @@ pub(crate) struct Session {
     /// A pattern has a subscription in each partition.
     patterns: HashMap<Box<str>, Vec<Arc<Subscription>>>,
     refills: Arc<Refills>,
+    membership: Membership,
     events: EventsBuilder,
     reads: Arc<AtomicUsize>,
 }
@@ -118,6 +125,7 @@ impl Session {
             subscriptions: HashMap::new(),
             patterns: HashMap::new(),
             refills: Arc::default(),
+            membership: Membership::default(),
             events: EventsBuilder::default(),
             reads: Arc::new(AtomicUsize::new(0)),
         }
@@ -265,12 +273,11 @@ impl Session {
                 signed_in.publishes_to.clear();
                 self.say(&ServerMessage::Refreshed { id, expires_in });
                 self.drop_withdrawn();
+                self.drop_withdrawn_memberships();
                 Ok(())
             }
-            Operation::Signal(_) | Operation::Presence(_) => Err(Refusal::new(
-                ErrorCode::UnknownOp,
-                format!("{} is not offered by this server", operation.name()),
-            )),
+            Operation::Presence(query) => self.presence(id, query).await,
+            Operation::Signal(signal) => self.signal(signal).await,
             Operation::Connect(_) | Operation::Ping | Operation::Publish(_) => Ok(()),
         }
     }
@@ -381,7 +388,8 @@ impl Session {
             transport: Transport::WebSocket,
         };
         let events = publish.events.len() as u64;
-        let cost = Cost { requests: 0, events, bytes: publish.events.as_bytes().len() as u64 };
+        let bytes = publish.events.as_bytes().len() as u64;
+        let cost = Cost { events, bytes, ..Cost::default() };
         let admitted = match self.context.limits.try_admit(&subject, cost) {
             Some(decided) => decided,
             None => self.context.limits.admit(&subject, cost).await,
@@ -437,6 +445,7 @@ impl Session {
     fn end_subscription(&mut self, channel: &Channel) -> bool {
         let Some(subscription) = self.subscriptions.remove(channel) else { return false };
         self.context.hub.feed(channel).leave(&subscription);
+        self.leave(channel);
         metrics::gauge!(names::SUBSCRIPTIONS).decrement(1.0);
         true
     }
@@ -454,8 +463,9 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.context.ingest.closed(self.registered.id);
-        for (channel, subscription) in self.subscriptions.drain() {
+        for (channel, subscription) in std::mem::take(&mut self.subscriptions) {
             self.context.hub.feed(&channel).leave(&subscription);
+            self.leave(&channel);
             metrics::gauge!(names::SUBSCRIPTIONS).decrement(1.0);
         }
         let patterns: Vec<_> = self.patterns.keys().cloned().collect();

@@ -64,10 +64,17 @@ pub enum KeyFileError {
 pub struct TokenRequest {
     /// Who bears it.
     pub user: String,
-    /// Patterns to publish on; also to signal on.
+    /// The sign-in that it belongs to; each connection is a session of its own without one.
+    pub session: Option<String>,
+    /// Patterns to publish on; also to signal on, unless `signal` says otherwise.
     pub publish: Vec<Pattern>,
-    /// Patterns to subscribe to; also to read the history and the presence of.
+    /// Patterns to subscribe to; also to read the history of, and the presence unless `presence` says
+    /// otherwise.
     pub subscribe: Vec<Pattern>,
+    /// Patterns to see the members of.
+    pub presence: Option<Vec<Pattern>>,
+    /// Patterns to signal on.
+    pub signal: Option<Vec<Pattern>>,
     /// Roles.
     pub roles: Vec<String>,
     /// How long it is valid, from now.
@@ -81,8 +88,11 @@ impl TokenRequest {
     pub fn new(user: impl Into<String>) -> Self {
         Self {
             user: user.into(),
+            session: None,
             publish: Vec::new(),
             subscribe: Vec::new(),
+            presence: None,
+            signal: None,
             roles: Vec::new(),
             ttl: Duration::from_secs(3600),
             limits: TokenLimits { unlimited: true, ..TokenLimits::default() },
@@ -156,7 +166,7 @@ impl DevelopmentKey {
             iss: ISSUER.to_owned(),
             aud: AUDIENCE.to_owned(),
             sub: request.user,
-            sid: None,
+            sid: request.session,
             preferred_username: None,
             jti: uuid::Uuid::now_v7().to_string(),
             iat: now,
@@ -165,8 +175,8 @@ impl DevelopmentKey {
             roles: request.roles,
             channels: ChannelClaims {
                 history: subscribe.clone(),
-                presence: subscribe.clone(),
-                signal: publish.clone(),
+                presence: request.presence.as_deref().map_or_else(|| subscribe.clone(), texts),
+                signal: request.signal.as_deref().map_or_else(|| publish.clone(), texts),
                 publish,
                 subscribe,
             },

@@ -19,12 +19,12 @@ pub(crate) use load::{ConfigError, Settings, Sources};
 use kind::Value;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use stormwire_archive::{Retention, Rule};
 use stormwire_core::{Channel, PartitionCount, Pattern};
-use stormwire_engine::{ArchiveUrl, EngineConfig, JournalUrl, LimitsUrl, UrlError};
+use stormwire_engine::{ArchiveUrl, EngineConfig, JournalUrl, LimitsUrl, PresenceUrl, UrlError};
 use stormwire_identity::{Registration, SigningAlgorithm};
 
 /// Everything that can be set, checked.
@@ -53,6 +53,9 @@ pub(crate) struct LimitValues {
     pub(crate) rest_requests_per_minute: u64,
     pub(crate) rest_requests_per_minute_ip: u64,
     pub(crate) events_per_second: u64,
+    pub(crate) signals_per_second: u64,
+    pub(crate) signals_per_second_channel: u64,
+    pub(crate) signals_per_second_connection: u64,
     pub(crate) connections_per_ip: u64,
 }
 
@@ -130,20 +133,7 @@ impl Config {
         let get = Getter(settings);
         let mut problems = Vec::new();
         let data_dir = get.path("data_dir");
-        let engine = EngineConfig {
-            name: "stormwire".to_owned(),
-            data_dir: data_dir.clone(),
-            journal: get.url("journal.url", &mut problems).unwrap_or(JournalUrl::Sqlite),
-            journal_replicas: u8::try_from(get.count("journal.replicas")).unwrap_or(u8::MAX),
-            journal_bytes_max: get.count("journal.bytes_max"),
-            archive: get.url("archive.url", &mut problems).unwrap_or(ArchiveUrl::Sqlite),
-            archive_replica_url: get.optional("archive.replica_url"),
-            archive_replica_keeps_all: get.text("archive.replica_keeps_all") == "yes",
-            archive_connections: u32::try_from(get.count("archive.connections"))
-                .unwrap_or(u32::MAX),
-            migrate_at_start: true,
-            limits: get.url("limits.url", &mut problems).unwrap_or(LimitsUrl::Local),
-        };
+        let engine = get.engine(&data_dir, &mut problems);
         let partitions = u16::try_from(get.count("partitions")).ok().and_then(PartitionCount::new);
         let config = Self {
             profile: settings.profile,
@@ -161,6 +151,9 @@ impl Config {
                 rest_requests_per_minute: get.count("limits.rest_requests_per_minute"),
                 rest_requests_per_minute_ip: get.count("limits.rest_requests_per_minute_ip"),
                 events_per_second: get.count("limits.events_per_second"),
+                signals_per_second: get.count("limits.signals_per_second"),
+                signals_per_second_channel: get.count("limits.signals_per_second_channel"),
+                signals_per_second_connection: get.count("limits.signals_per_second_connection"),
                 connections_per_ip: get.count("limits.connections_per_ip"),
             },
             auth: Auth {
@@ -275,6 +268,29 @@ const fn bound(value: &Value) -> Option<u64> {
 struct Getter<'a>(&'a Settings);
 
 impl Getter<'_> {
+    fn engine(&self, data_dir: &Path, problems: &mut Vec<String>) -> EngineConfig {
+        // What is not said follows the limits: both want what all gateways share.
+        let presence_key = match self.optional("presence.url") {
+            Some(_) => "presence.url",
+            None => "limits.url",
+        };
+        EngineConfig {
+            name: "stormwire".to_owned(),
+            data_dir: data_dir.to_owned(),
+            journal: self.url("journal.url", problems).unwrap_or(JournalUrl::Sqlite),
+            journal_replicas: u8::try_from(self.count("journal.replicas")).unwrap_or(u8::MAX),
+            journal_bytes_max: self.count("journal.bytes_max"),
+            archive: self.url("archive.url", problems).unwrap_or(ArchiveUrl::Sqlite),
+            archive_replica_url: self.optional("archive.replica_url"),
+            archive_replica_keeps_all: self.text("archive.replica_keeps_all") == "yes",
+            archive_connections: u32::try_from(self.count("archive.connections"))
+                .unwrap_or(u32::MAX),
+            migrate_at_start: true,
+            limits: self.url("limits.url", problems).unwrap_or(LimitsUrl::Local),
+            presence: self.url(presence_key, problems).unwrap_or(PresenceUrl::Local),
+        }
+    }
+
     fn value(&self, key: &'static str) -> Option<&Value> {
         self.0.get(key).map(|(value, _)| value)
     }

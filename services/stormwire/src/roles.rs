@@ -11,6 +11,7 @@ use crate::connect::{self, DEVELOPER};
 use crate::failure::Failure;
 use crate::output;
 use start::{Process, address, bind, data_dir, gateway_name};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{Clock, SystemClock};
@@ -174,6 +175,8 @@ fn new_gateway(
         journal: ports.journal,
         peers: ports.peers,
         archive: ports.archive,
+        presence: ports.presence,
+        signals: ports.signals,
         limits: callers.limits,
         verifier: callers.verifier,
         clock: Arc::clone(clock),
@@ -212,6 +215,12 @@ fn limits_config(config: &Config) -> LimitsConfig {
         user_requests: rule(values.rest_requests_per_minute, 60),
         ip_requests: rule(values.rest_requests_per_minute_ip, 60),
         user_events: rule(values.events_per_second, 1),
+        user_signals: rule(values.signals_per_second, 1),
+        channel_signals: rule(values.signals_per_second_channel, 1),
+        connection_signals: u32::try_from(values.signals_per_second_connection)
+            .ok()
+            .and_then(NonZeroU32::new)
+            .unwrap_or(NonZeroU32::MAX),
         connections_per_ip: u32::try_from(values.connections_per_ip).unwrap_or(u32::MAX),
         ..LimitsConfig::default()
     }

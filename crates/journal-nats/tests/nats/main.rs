@@ -5,3 +5,4 @@ mod cluster;
 mod conformance;
 mod one_server;
 mod peers;
+mod signals;

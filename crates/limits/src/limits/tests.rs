@@ -59,7 +59,7 @@ fn events(events: u64) -> Cost {
     Cost { events, ..Cost::default() }
 }
 
-const REQUEST: Cost = Cost { requests: 1, events: 0, bytes: 0 };
+const REQUEST: Cost = Cost { requests: 1, events: 0, bytes: 0, signals: 0 };
 
 /// Publishes one event at a time for `time`, `every` so often; how many were admitted.
 async fn publish_for(limits: &Limits, user: &str, time: Duration, every: Duration) -> u64 {
@@ -218,7 +218,7 @@ async fn a_token_carries_its_own_limits() {
     }
     let refusal = limits.admit(&with(&own), events(1)).await.unwrap_err();
     assert!(refusal.message.starts_with("5 events a second"), "{refusal}");
-    let heavy = Cost { events: 1, bytes: 101, requests: 0 };
+    let heavy = Cost { events: 1, bytes: 101, ..Cost::default() };
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(limits.admit(&with(&own), heavy).await.unwrap_err().code, ErrorCode::TooLarge);
     for _ in 0..5 {
@@ -234,6 +234,34 @@ async fn a_token_carries_its_own_limits() {
     }
     let none = OwnLimits { events_per_second: Some(0), ..OwnLimits::default() };
     assert_eq!(limits.admit(&with(&none), events(1)).await.unwrap_err().code, ErrorCode::Limited);
+}
+
+#[tokio::test(start_paused = true)]
+async fn signals_are_counted_apart_from_events() {
+    let limits = Limits::new(Shareable::new(), LimitsConfig::default());
+    fn on(user: &str) -> Subject<'_> {
+        Subject { channel: Some("a:b"), ..subject(user, Transport::WebSocket) }
+    }
+    let signal = Cost { signals: 1, ..Cost::default() };
+    let mut said = 0;
+    while limits.admit(&on("alice"), signal).await.is_ok() {
+        said += 1;
+        assert!(said <= 100, "100 a second a user");
+    }
+    let refusal = limits.admit(&on("alice"), signal).await.unwrap_err();
+    assert!(refusal.message.starts_with("100 signals a second for this user"), "{refusal}");
+    assert_eq!(limits.admit(&on("alice"), events(100)).await, Ok(()), "events are not touched");
+    // Many users share what the subscribers of one channel can be told.
+    let mut all = said;
+    for user in 0..20 {
+        let user = format!("user-{user}");
+        while limits.admit(&on(&user), signal).await.is_ok() {
+            all += 1;
+        }
+    }
+    assert!((900..=1000).contains(&all), "{all}");
+    let refusal = limits.admit(&on("bob"), signal).await.unwrap_err();
+    assert!(refusal.message.contains("for this channel"), "{refusal}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! The suite on a real Redis, and a Redis that is killed, paused, emptied and started again.
 
 use super::*;
+use fred::interfaces::ClientLike as _;
 use std::sync::Arc;
 use stormwire_limits::suite::{self, Harness};
 use stormwire_limits::{Cost, Limits, LimitsConfig, Subject, Transport};
@@ -97,7 +98,7 @@ async fn a_script_that_redis_forgot_is_loaded_again() {
     let limiter = RedisLimiter::connect(patient(redis.url())).await.unwrap();
     assert_eq!(limiter.grant(&key("a"), RULE, 1, 4).await.unwrap().remaining, 6);
     let flush = fred::types::CustomCommand::new_static("SCRIPT", None::<u16>, false);
-    let _: () = limiter.client().custom(flush, vec!["FLUSH"]).await.unwrap();
+    let _: () = limiter.link.client().custom(flush, vec!["FLUSH"]).await.unwrap();
     assert_eq!(limiter.grant(&key("a"), RULE, 1, 4).await.unwrap().remaining, 2);
 }
 
@@ -108,7 +109,7 @@ async fn what_is_kept_expires() {
     limiter.grant(&key("a"), RULE, 1, 1).await.unwrap();
     let ttl = fred::types::CustomCommand::new_static("PTTL", None::<u16>, false);
     let name = name(&key("a"), RULE);
-    let left: i64 = limiter.client().custom(ttl, vec![name]).await.unwrap();
+    let left: i64 = limiter.link.client().custom(ttl, vec![name]).await.unwrap();
     assert!((100_000..=120_000).contains(&left), "{left} ms");
 }
 

@@ -2,9 +2,9 @@
 
 use super::json::write::{self, Object, list};
 use super::{
-    Codec, Connected, Cursor, ErrorMessage, EventsEncoder, GapTarget, Member, Mode, Operation,
-    Page, Payload, Published, Receipt, Request, RequestId, ServerMessage, Since, Subscribe,
-    Subscribed, Target, proto,
+    Codec, Connected, Cursor, ErrorMessage, EventsEncoder, GapTarget, Member, MemberChange,
+    MembersPage, Mode, Operation, Page, Payload, Published, Receipt, Request, RequestId,
+    ServerMessage, Since, Subscribe, Subscribed, Target, proto,
 };
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::time::Duration;
@@ -175,22 +175,9 @@ fn message_json(out: &mut BytesMut, message: &ServerMessage<'_>) {
             object.optional_text("cursor", cursor.as_deref());
             object.end();
         }
-        ServerMessage::Presence { id, channel, members } => {
-            let mut object = Object::op(out, "presence", id.as_ref());
-            object.text("channel", channel.as_str());
-            list(object.member("members"), members, |out, member| {
-                let mut object = Object::new(out);
-                member_json(&mut object, member);
-                object.end();
-            });
-            object.end();
-        }
-        ServerMessage::Joined { channel, member } => {
-            change_json(out, "joined", channel.as_str(), member);
-        }
-        ServerMessage::Left { channel, member } => {
-            change_json(out, "left", channel.as_str(), member);
-        }
+        ServerMessage::Presence(m) => members_json(out, m),
+        ServerMessage::Joined(m) => change_json(out, "joined", m),
+        ServerMessage::Left(m) => change_json(out, "left", m),
         other => small_json(out, other),
     }
 }
@@ -271,16 +258,43 @@ fn subscribed_json(out: &mut BytesMut, m: &Subscribed) {
     }
 }
 
-fn change_json(out: &mut BytesMut, op: &str, channel: &str, member: &Member) {
-    let mut object = Object::op(out, op, None);
-    object.text("channel", channel);
-    member_json(&mut object, member);
+fn members_json(out: &mut BytesMut, m: &MembersPage) {
+    let mut object = Object::op(out, "presence", m.id.as_ref());
+    object.text("channel", m.channel.as_str());
+    object.number("version", m.version);
+    object.number("users", m.users);
+    object.number("sessions", m.sessions);
+    member_list_json(&mut object, &m.members);
+    object.optional_text("next", m.next.as_deref());
+    for (name, set) in [("partial", m.partial), ("resync", m.resync)] {
+        if set {
+            object.flag(name, true);
+        }
+    }
     object.end();
 }
 
-fn member_json(object: &mut Object<'_>, member: &Member) {
-    object.text("user", &member.user);
-    object.text("session", &member.session);
+fn change_json(out: &mut BytesMut, op: &str, m: &MemberChange) {
+    let mut object = Object::op(out, op, None);
+    object.text("channel", m.channel.as_str());
+    object.number("since", m.since);
+    object.number("version", m.version);
+    object.number("users", m.users);
+    object.number("sessions", m.sessions);
+    member_list_json(&mut object, &m.members);
+    if m.more {
+        object.flag("more", true);
+    }
+    object.end();
+}
+
+fn member_list_json(object: &mut Object<'_>, members: &[Member]) {
+    list(object.member("members"), members, |out, member| {
+        let mut object = Object::new(out);
+        object.text("user", &member.user);
+        object.text("session", &member.session);
+        object.end();
+    });
 }
 
 pub(super) fn position_json(out: &mut BytesMut, position: Position) {
@@ -337,7 +351,11 @@ fn request_json(out: &mut BytesMut, request: &Request<'_>) {
             }
             object.number("limit", op.limit);
         }
-        Operation::Presence(channel) => object.text("channel", channel.as_str()),
+        Operation::Presence(op) => {
+            object.text("channel", op.channel.as_str());
+            object.optional_text("after", op.after.as_deref());
+            object.number("limit", op.limit);
+        }
         Operation::Unsubscribe(target) => target_json(&mut object, target),
         Operation::Refresh(token) => object.text("token", token),
         Operation::Ping => {}

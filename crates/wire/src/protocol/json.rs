@@ -7,7 +7,7 @@ pub(crate) mod scan;
 pub(crate) mod write;
 
 pub use decode::Requests;
-pub(crate) use decode::{Problem, attribute, push_data};
+pub(crate) use decode::{Problem, attribute, base64, push_data};
 pub use decode_server::server_messages;
 
 use scan::Scanner;

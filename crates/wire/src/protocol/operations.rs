@@ -1,6 +1,6 @@
 //! What a client says.
 
-use super::Cursor;
+use super::{Cursor, PresenceQuery};
 use crate::frame::EncodedEvents;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub enum Operation<'a> {
     /// A page of a channel's past.
     History(History),
     /// Who is there.
-    Presence(Channel),
+    Presence(PresenceQuery),
     /// No more events of these.
     Unsubscribe(Target),
     /// Carry on with a fresh token.

@@ -1,6 +1,6 @@
 //! What a server says.
 
-use super::{Cursor, OutEvent, Payload, RequestId};
+use super::{Cursor, MemberChange, MembersPage, OutEvent, Payload, RequestId};
 use std::borrow::Cow;
 use std::time::Duration;
 use stormwire_core::{Channel, Epoch, ErrorCode, Offset, Position, Refusal, Timestamp};
@@ -21,28 +21,11 @@ pub enum ServerMessage<'a> {
     /// A page of a channel's past.
     History(HistoryPage<'a>),
     /// Who is there.
-    Presence {
-        /// The request it answers.
-        id: Option<RequestId>,
-        /// Where.
-        channel: Channel,
-        /// Who.
-        members: Vec<Member>,
-    },
+    Presence(MembersPage),
     /// Somebody came.
-    Joined {
-        /// Where.
-        channel: Channel,
-        /// Who.
-        member: Member,
-    },
+    Joined(MemberChange),
     /// Somebody went.
-    Left {
-        /// Where.
-        channel: Channel,
-        /// Who.
-        member: Member,
-    },
+    Left(MemberChange),
     /// What somebody said without storing it.
     Signal {
         /// Where.
@@ -259,15 +242,6 @@ pub struct HistoryPage<'a> {
     /// Stretches in this page that are missing and always will be: after the first position, up to the
     /// second.
     pub gaps: Vec<(Position, Position)>,
-}
-
-/// Somebody who is there.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Member {
-    /// The user.
-    pub user: Box<str>,
-    /// One of that user's sessions.
-    pub session: Box<str>,
 }
 
 /// `error`.

@@ -92,6 +92,7 @@ const FRAMES: &[(&str, &str)] = &[
     ),
     ("ask", "A gateway asks the owner of a partition to append its publishes, or to hand it over."),
     ("beat", "A gateway lives; which partitions it owns."),
+    ("signal", "A signal on its way to the subscribers of every gateway, or that members changed."),
 ];
 
 /// Subjects in NATS: the name of the channel, its address, what is said there, and its parameters.
@@ -100,6 +101,7 @@ const SUBJECTS: &[(&str, &str, &str, &[&str])] = &[
     ("live", "storm.live.{partition}.{epoch}", "frame", &["partition", "epoch"]),
     ("append", "storm.append.{gateway}.{partition}", "ask", &["gateway", "partition"]),
     ("beat", "storm.beat", "beat", &[]),
+    ("signal", "storm.signal.{partition}", "signal", &["partition"]),
 ];
 
 fn channels(said: &[String], answered: &[String]) -> Value {
@@ -142,7 +144,7 @@ fn payload(messages: &Messages, op: &str, kind: &str) -> Value {
     object
 }
 
-/// A message in JSON. Where protobuf flattens what JSON nests (a member, `since`), the .proto's form is
+/// A message in JSON. Where protobuf nests or flattens what JSON does not (`since`), the .proto's form is
 /// mended to what is written.
 fn schema(fields: &[Field]) -> Value {
     let mut properties = Map::new();
@@ -160,10 +162,6 @@ fn schema(fields: &[Field]) -> Value {
             ("position", "Position") => {
                 properties.insert("epoch".to_owned(), json!({"type": "integer"}));
                 properties.insert("offset".to_owned(), json!({"type": "integer"}));
-            }
-            ("member", "Member") => {
-                properties.insert("user".to_owned(), json!({"type": "string"}));
-                properties.insert("session".to_owned(), json!({"type": "string"}));
             }
             ("channels", _) => {
                 properties.insert(

@@ -210,7 +210,7 @@ impl<'a> Publish<'a> {
             let first = seq;
             seq += events.len() as u64;
             let bytes = events.as_bytes().len() as u64;
-            let cost = Cost { requests: 0, events: events.len() as u64, bytes };
+            let cost = Cost { events: events.len() as u64, bytes, ..Cost::default() };
             let ticket = ticket as u64;
             if let Err(refusal) = self.caller.admit(Some(channel.as_str()), cost).await {
                 answers.answer(ticket, Err(refusal));

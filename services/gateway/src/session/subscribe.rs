@@ -24,19 +24,22 @@ impl Session {
         id: Option<RequestId>,
         subscribe: Subscribe,
     ) -> Result<(), Refusal> {
-        if subscribe.presence {
-            let problem = "not offered by this server; leave it out";
-            return Err(Refusal::invalid_field("presence", problem));
-        }
-        let (since, mode) = (subscribe.since.as_ref(), subscribe.mode);
+        let (since, mode, presence) =
+            (subscribe.since.as_ref(), subscribe.mode, subscribe.presence);
         let channels = match subscribe.target {
             Target::Channels(channels) => channels,
+            Target::Pattern(_) if presence => {
+                let problem = "a pattern has no members; name the channels";
+                return Err(Refusal::invalid_field("presence", problem));
+            }
             Target::Pattern(pattern) => {
                 return self.subscribe_pattern(id, &pattern, since, mode).await;
             }
         };
         for channel in channels {
-            if let Err(refusal) = self.subscribe_one(id.clone(), channel, since, mode).await {
+            if let Err(refusal) =
+                self.subscribe_one(id.clone(), channel, since, mode, presence).await
+            {
                 self.refuse(id.clone(), &refusal);
             }
         }
@@ -49,8 +52,12 @@ impl Session {
         channel: Channel,
         since: Option<&Since>,
         mode: Mode,
+        presence: bool,
     ) -> Result<(), Refusal> {
         self.check_subscription(&channel)?;
+        if presence {
+            self.check_membership(&channel)?;
+        }
         // The tail starts now, before the position is chosen: nothing is missed in between.
         let (outbox, codec) = (Arc::clone(&self.outbox), self.accepted.codec);
         let selection = Selection::Channel(channel.clone());
@@ -65,7 +72,8 @@ impl Session {
         let behind: Vec<_> = self.begin(&subscription, &start).into_iter().collect();
         self.refill(behind);
         metrics::gauge!(names::SUBSCRIPTIONS).increment(1.0);
-        self.subscriptions.insert(channel, subscription);
+        self.subscriptions.insert(channel.clone(), subscription);
+        self.enter(&channel, presence).await;
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use stormwire_embedded::{Embedded, EmbeddedConfig};
 use stormwire_gateway::{Gateway, GatewayConfig, GatewayPorts};
 use stormwire_identity::{DevelopmentKey, TokenRequest};
 use stormwire_limits::{Limits, LimitsConfig};
+use stormwire_presence::{LEASE, LocalPresence, LocalSignals};
 use stormwire_telemetry::Tasks;
 use stormwire_tokens::{KeySource, TokenLimits, Verifier, VerifierConfig};
 use stormwire_wire::frame::Frame;
@@ -69,6 +70,8 @@ impl Server {
             journal: engine.journal(),
             peers: engine.peers(),
             archive: engine.archive(),
+            presence: Arc::new(LocalPresence::new(LEASE)),
+            signals: Arc::new(LocalSignals::default()),
             limits: Arc::new(Limits::new(engine.limiter(), limits)),
             verifier: Arc::new(verifier),
             clock,

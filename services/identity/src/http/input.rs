@@ -47,7 +47,7 @@ impl FromRequestParts<HttpState> for From {
             limits: None,
             transport: Transport::Rest,
         };
-        let cost = Cost { requests: 1, events: 0, bytes: 0 };
+        let cost = Cost { requests: 1, ..Cost::default() };
         state.caller.limits.admit(&subject, cost).await?;
         Ok(Self(origin))
     }

@@ -191,6 +191,17 @@ pub(crate) const FIELDS: &[Field] = &[
     field("limits.connections_per_ip", count(1, 1_000_000), "20000",
         "WebSocket connections of one address (IPv6: its /64) to one gateway."),
 
+    field("limits.signals_per_second", count(1, 1_000_000_000), "100",
+        "Signals of one user in a second, unless the token says otherwise; they are counted apart from events."),
+    field("limits.signals_per_second_channel", count(1, 1_000_000_000), "1000",
+        "Signals on one channel in a second, each of which goes to all of its subscribers."),
+    field("limits.signals_per_second_connection", count(1, 1_000_000), "50",
+        "Signals of one connection in a second."),
+
+    field("presence.url", url(&["local:", "redis://", "rediss://"], true), "",
+        "Who knows who is there: `local:` this process its own connections, `redis://host:6379` all gateways together. Empty: as `limits.url`. Gateways of a cluster with `local:` each answer with their own members, marked `partial`.")
+        .secret(),
+
     field("auth.jwks", OPTIONAL, "",
         "The public keys that sign tokens: a file or an https:// URL of a JWKS. Empty: the development key in `data_dir`, refused in production."),
     field("auth.issuer", TEXT, "stormwire", "What a token's `iss` must say."),

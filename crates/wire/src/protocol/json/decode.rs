@@ -9,8 +9,9 @@ use crate::protocol::bounds::{
 };
 use crate::protocol::{
     CHANNELS_PER_SUBSCRIBE_MAX, Connect, Cursor, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX, History,
-    INTEGER_MAX, MessageLimits, Mode, Operation, Page, Payload, Publish, Receipt, Rejected,
-    Request, RequestId, Signal, Since, Subscribe, TOKEN_BYTES_MAX, Target, channel, check_producer,
+    INTEGER_MAX, MEMBERS_CURSOR_BYTES_MAX, MEMBERS_LIMIT_DEFAULT, MEMBERS_LIMIT_MAX, MessageLimits,
+    Mode, Operation, Page, Payload, PresenceQuery, Publish, Receipt, Rejected, Request, RequestId,
+    Signal, Since, Subscribe, TOKEN_BYTES_MAX, Target, channel, check_producer,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -331,7 +332,7 @@ fn operation<'a>(fields: &Fields<'a>, events: EventsRead) -> Result<Operation<'a
         "connect" => Operation::Connect(connect(fields)?),
         "signal" => Operation::Signal(signal(fields)?),
         "history" => Operation::History(history(fields)?),
-        "presence" => Operation::Presence(one_channel(fields)?),
+        "presence" => Operation::Presence(presence(fields)?),
         "unsubscribe" => Operation::Unsubscribe(target(fields)?),
         "refresh" => {
             let token = required("token", fields.token)?;
@@ -397,6 +398,15 @@ fn history(fields: &Fields<'_>) -> Result<History, Refusal> {
         }
     };
     Ok(History { channel: one_channel(fields)?, page, limit })
+}
+
+fn presence(fields: &Fields<'_>) -> Result<PresenceQuery, Refusal> {
+    let limit = read::optional_whole("limit", fields.limit, 1, u64::from(MEMBERS_LIMIT_MAX))?;
+    let limit = limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(MEMBERS_LIMIT_DEFAULT);
+    let after = given(fields.after)
+        .map(|raw| read::text_up_to("after", raw, MEMBERS_CURSOR_BYTES_MAX).map(Into::into))
+        .transpose()?;
+    Ok(PresenceQuery { channel: one_channel(fields)?, after, limit })
 }
 
 fn one_channel(fields: &Fields<'_>) -> Result<Channel, Refusal> {

@@ -5,8 +5,8 @@ use super::read::{self, given, members, request_id, required, slots};
 use super::scan::{Scanner, SyntaxError};
 use crate::protocol::{
     Connected, ConnectedLimits, Cursor, DeliveredEvent, ErrorMessage, EventsMessage, Gap,
-    GapTarget, HistoryPage, INTEGER_MAX, Member, Payload, Published, RequestId, ServerMessage,
-    Subscribed, channel,
+    GapTarget, HistoryPage, INTEGER_MAX, Member, MemberChange, MembersPage, Payload, Published,
+    RequestId, ServerMessage, Subscribed, channel,
 };
 use std::borrow::Cow;
 use std::time::Duration;
@@ -22,7 +22,8 @@ slots! {
         last "last", duplicate "duplicate", from "from", to "to", more "more", gaps "gaps", members "members",
         data "data", data_base64 "data_base64", reconnect "reconnect_after_ms", code "code",
         message "message", temporary "temporary", retry_after "retry_after_ms",
-        expected "expected", expires "expires_in_ms",
+        expected "expected", expires "expires_in_ms", since "since", version "version",
+        users "users", sessions "sessions", next "next", partial "partial", resync "resync",
     }
 }
 
@@ -196,10 +197,9 @@ impl<'a> Fields<'a> {
         position(field, required(field, raw)?)
     }
 
-    fn member(&self) -> Read<Member> {
-        let (user, session) =
-            (self.boxed("user", self.user)?, self.boxed("session", self.session)?);
-        Ok(Member { user, session })
+    /// A whole number that is 0 where it is not given.
+    fn number(&self, field: &str, raw: Option<&str>) -> Read<u64> {
+        Ok(read::optional_whole(field, raw, 0, INTEGER_MAX)?.unwrap_or(0))
     }
 
     fn gap_target(&self) -> Read<GapTarget> {
@@ -259,12 +259,9 @@ fn other<'a>(
     id: Option<RequestId>,
 ) -> Read<Option<ServerMessage<'a>>> {
     Ok(Some(match op {
-        "presence" => {
-            let members = member_list(required("members", fields.members)?)?;
-            ServerMessage::Presence { id, channel: fields.channel()?, members }
-        }
-        "joined" => ServerMessage::Joined { channel: fields.channel()?, member: fields.member()? },
-        "left" => ServerMessage::Left { channel: fields.channel()?, member: fields.member()? },
+        "presence" => ServerMessage::Presence(members_page(fields, id)?),
+        "joined" => ServerMessage::Joined(member_change(fields)?),
+        "left" => ServerMessage::Left(member_change(fields)?),
         "signal" => ServerMessage::Signal {
             channel: fields.channel()?,
             from: fields.text("from", fields.from)?,
@@ -337,6 +334,32 @@ fn subscribed(fields: &Fields<'_>, id: Option<RequestId>) -> Read<Subscribed> {
     let position =
         Position { epoch: fields.epoch()?, offset: fields.offset("offset", fields.offset)? };
     Ok(Subscribed::Channel { id, channel: fields.channel()?, position, recovered })
+}
+
+fn members_page(fields: &Fields<'_>, id: Option<RequestId>) -> Read<MembersPage> {
+    Ok(MembersPage {
+        id,
+        channel: fields.channel()?,
+        version: fields.number("version", fields.version)?,
+        users: fields.number("users", fields.users)?,
+        sessions: fields.number("sessions", fields.sessions)?,
+        members: member_list(required("members", fields.members)?)?,
+        next: given(fields.next).map(|raw| read::text("next", raw).map(Into::into)).transpose()?,
+        partial: read::flag("partial", fields.partial)?,
+        resync: read::flag("resync", fields.resync)?,
+    })
+}
+
+fn member_change(fields: &Fields<'_>) -> Read<MemberChange> {
+    Ok(MemberChange {
+        channel: fields.channel()?,
+        since: fields.number("since", fields.since)?,
+        version: fields.number("version", fields.version)?,
+        users: fields.number("users", fields.users)?,
+        sessions: fields.number("sessions", fields.sessions)?,
+        members: member_list(required("members", fields.members)?)?,
+        more: read::flag("more", fields.more)?,
+    })
 }
 
 fn member_list(raw: &str) -> Read<Vec<Member>> {

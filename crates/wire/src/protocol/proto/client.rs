@@ -50,9 +50,11 @@ fn operation(op: &Operation<'_>) -> pb::RequestOp {
             },
             limit: history.limit,
         }),
-        Operation::Presence(channel) => {
-            pb::RequestOp::Presence(pb::Presence { channel: channel.to_string() })
-        }
+        Operation::Presence(query) => pb::RequestOp::Presence(pb::Presence {
+            channel: query.channel.to_string(),
+            after: query.after.as_deref().map(str::to_owned),
+            limit: query.limit,
+        }),
         Operation::Unsubscribe(op) => {
             let (channels, pattern) = target(op);
             pb::RequestOp::Unsubscribe(pb::Unsubscribe { channels, pattern })

@@ -9,9 +9,10 @@ use crate::protocol::bounds::{
 };
 use crate::protocol::{
     CHANNELS_PER_SUBSCRIBE_MAX, Connect, Cursor, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX, History,
-    INTEGER_MAX, MessageLimits, Mode, Operation, Page, Payload, Publish, REQUEST_ID_BYTES_MAX,
-    Receipt, Rejected, Request, RequestId, Signal, Since, Subscribe, TOKEN_BYTES_MAX, Target,
-    channel, check_producer,
+    INTEGER_MAX, MEMBERS_CURSOR_BYTES_MAX, MEMBERS_LIMIT_DEFAULT, MEMBERS_LIMIT_MAX, MessageLimits,
+    Mode, Operation, Page, Payload, PresenceQuery, Publish, REQUEST_ID_BYTES_MAX, Receipt,
+    Rejected, Request, RequestId, Signal, Since, Subscribe, TOKEN_BYTES_MAX, Target, channel,
+    check_producer,
 };
 use crate::protocol::{bounds, json};
 use prost::Message;
@@ -135,7 +136,7 @@ fn operation<'a>(
         5 => Operation::Publish(publish(body, builder, limits)?),
         6 => Operation::Signal(signal(decode(body)?)?),
         7 => Operation::History(history(decode(body)?)?),
-        8 => Operation::Presence(channel("channel", &decode::<pb::Presence>(body)?.channel)?),
+        8 => Operation::Presence(presence(decode(body)?)?),
         9 => {
             let pb::Unsubscribe { channels, pattern } = decode(body)?;
             Operation::Unsubscribe(target(&channels, pattern.as_deref())?)
@@ -323,15 +324,28 @@ fn signal(message: pb::Signal) -> Result<Signal<'static>, Refusal> {
     Ok(Signal { channel: channel("channel", &message.channel)?, data })
 }
 
+fn presence(message: pb::Presence) -> Result<PresenceQuery, Refusal> {
+    if let Some(after) = &message.after {
+        check_len("after", after, MEMBERS_CURSOR_BYTES_MAX)?;
+    }
+    Ok(PresenceQuery {
+        channel: channel("channel", &message.channel)?,
+        after: message.after.map(Into::into),
+        limit: limit(message.limit, MEMBERS_LIMIT_DEFAULT, MEMBERS_LIMIT_MAX)?,
+    })
+}
+
+/// 0 stands for the usual one.
+fn limit(given: u32, usual: u32, max: u32) -> Result<u32, Refusal> {
+    match given {
+        0 => Ok(usual),
+        given if given <= max => Ok(given),
+        given => Err(Refusal::invalid_field("limit", format!("1 to {max} is due, not {given}"))),
+    }
+}
+
 fn history(message: pb::History) -> Result<History, Refusal> {
-    let limit = match message.limit {
-        0 => HISTORY_LIMIT_DEFAULT,
-        limit if limit <= HISTORY_LIMIT_MAX => limit,
-        limit => {
-            let problem = format!("1 to {HISTORY_LIMIT_MAX} is due, not {limit}");
-            return Err(Refusal::invalid_field("limit", problem));
-        }
-    };
+    let limit = limit(message.limit, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX)?;
     let page = match message.page {
         None => Page::Last,
         Some(pb::HistoryPoint::After(at)) => Page::After(position("after", at)?),

@@ -169,6 +169,10 @@ pub enum HistoryPoint {
 pub struct Presence {
     #[prost(string, tag = "1")]
     pub channel: String,
+    #[prost(string, optional, tag = "2")]
+    pub after: Option<String>,
+    #[prost(uint32, tag = "3")]
+    pub limit: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -373,14 +377,36 @@ pub struct Members {
     pub channel: String,
     #[prost(message, repeated, tag = "2")]
     pub members: Vec<Member>,
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    #[prost(uint64, tag = "4")]
+    pub users: u64,
+    #[prost(uint64, tag = "5")]
+    pub sessions: u64,
+    #[prost(string, optional, tag = "6")]
+    pub next: Option<String>,
+    #[prost(bool, tag = "7")]
+    pub partial: bool,
+    #[prost(bool, tag = "8")]
+    pub resync: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
 pub struct MemberChange {
     #[prost(string, tag = "1")]
     pub channel: String,
-    #[prost(message, optional, tag = "2")]
-    pub member: Option<Member>,
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
+    #[prost(uint64, tag = "3")]
+    pub version: u64,
+    #[prost(uint64, tag = "4")]
+    pub users: u64,
+    #[prost(uint64, tag = "5")]
+    pub sessions: u64,
+    #[prost(message, repeated, tag = "6")]
+    pub members: Vec<Member>,
+    #[prost(bool, tag = "7")]
+    pub more: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

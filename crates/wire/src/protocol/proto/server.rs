@@ -5,8 +5,8 @@ use super::messages as pb;
 use crate::protocol::encode::millis;
 use crate::protocol::{
     Connected, ConnectedLimits, Cursor, DeliveredEvent, ErrorMessage, EventsMessage, Gap,
-    GapTarget, HistoryPage, Member, Payload, Published, RequestId, ServerMessage, Subscribed,
-    channel,
+    GapTarget, HistoryPage, Member, MemberChange, MembersPage, Payload, Published, RequestId,
+    ServerMessage, Subscribed, channel,
 };
 use bytes::BytesMut;
 use prost::Message as _;
@@ -33,16 +33,9 @@ fn operation<'m>(message: &'m ServerMessage<'_>) -> (Option<&'m RequestId>, pb::
         ServerMessage::Events(m) => (None, Op::Events(events(m))),
         ServerMessage::Gap(m) => (None, Op::Gap(gap(m))),
         ServerMessage::History(m) => (m.id.as_ref(), Op::History(history(m))),
-        ServerMessage::Presence { id, channel, members } => {
-            let members = members.iter().map(member).collect();
-            (id.as_ref(), Op::Presence(pb::Members { channel: channel.to_string(), members }))
-        }
-        ServerMessage::Joined { channel, member } => {
-            (None, Op::Joined(change(channel.as_str(), member)))
-        }
-        ServerMessage::Left { channel, member } => {
-            (None, Op::Left(change(channel.as_str(), member)))
-        }
+        ServerMessage::Presence(m) => (m.id.as_ref(), Op::Presence(members_page(m))),
+        ServerMessage::Joined(m) => (None, Op::Joined(change(m))),
+        ServerMessage::Left(m) => (None, Op::Left(change(m))),
         ServerMessage::Signal { channel, from, data: payload } => {
             let (data, binary) = data(payload);
             let (channel, from) = (channel.to_string(), from.to_string());
@@ -153,8 +146,29 @@ fn member(m: &Member) -> pb::Member {
     pb::Member { user: m.user.to_string(), session: m.session.to_string() }
 }
 
-fn change(channel: &str, m: &Member) -> pb::MemberChange {
-    pb::MemberChange { channel: channel.to_owned(), member: Some(member(m)) }
+fn members_page(m: &MembersPage) -> pb::Members {
+    pb::Members {
+        channel: m.channel.to_string(),
+        members: m.members.iter().map(member).collect(),
+        version: m.version,
+        users: m.users,
+        sessions: m.sessions,
+        next: m.next.as_deref().map(str::to_owned),
+        partial: m.partial,
+        resync: m.resync,
+    }
+}
+
+fn change(m: &MemberChange) -> pb::MemberChange {
+    pb::MemberChange {
+        channel: m.channel.to_string(),
+        since: m.since,
+        version: m.version,
+        users: m.users,
+        sessions: m.sessions,
+        members: m.members.iter().map(member).collect(),
+        more: m.more,
+    }
 }
 
 fn error(m: &ErrorMessage) -> pb::Error {
@@ -219,18 +233,9 @@ fn read(id: Option<RequestId>, op: pb::ServerMessageOp) -> Read<ServerMessage<'s
                 .map(|gap| (read_position(gap.from), read_position(gap.to)))
                 .collect(),
         }),
-        Op::Presence(m) => {
-            let members = m.members.into_iter().map(read_member).collect();
-            ServerMessage::Presence { id, channel: channel("channel", &m.channel)?, members }
-        }
-        Op::Joined(m) => {
-            let member = read_member(m.member.unwrap_or_default());
-            ServerMessage::Joined { channel: channel("channel", &m.channel)?, member }
-        }
-        Op::Left(m) => {
-            let member = read_member(m.member.unwrap_or_default());
-            ServerMessage::Left { channel: channel("channel", &m.channel)?, member }
-        }
+        Op::Presence(m) => ServerMessage::Presence(read_members_page(id, m)?),
+        Op::Joined(m) => ServerMessage::Joined(read_change(m)?),
+        Op::Left(m) => ServerMessage::Left(read_change(m)?),
         Op::Signal(m) => {
             let (channel, from) = (channel("channel", &m.channel)?, Cow::Owned(m.from));
             ServerMessage::Signal { channel, from, data: read_data(m.data, m.binary)? }
@@ -323,4 +328,30 @@ fn read_position(m: Option<pb::Position>) -> Position {
 
 fn read_member(m: pb::Member) -> Member {
     Member { user: m.user.into(), session: m.session.into() }
+}
+
+fn read_members_page(id: Option<RequestId>, m: pb::Members) -> Read<MembersPage> {
+    Ok(MembersPage {
+        id,
+        channel: channel("channel", &m.channel)?,
+        version: m.version,
+        users: m.users,
+        sessions: m.sessions,
+        members: m.members.into_iter().map(read_member).collect(),
+        next: m.next.map(Into::into),
+        partial: m.partial,
+        resync: m.resync,
+    })
+}
+
+fn read_change(m: pb::MemberChange) -> Read<MemberChange> {
+    Ok(MemberChange {
+        channel: channel("channel", &m.channel)?,
+        since: m.since,
+        version: m.version,
+        users: m.users,
+        sessions: m.sessions,
+        members: m.members.into_iter().map(read_member).collect(),
+        more: m.more,
+    })
 }

@@ -139,7 +139,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request<'static>> {
         (channel(), payload())
             .prop_map(|(channel, data)| Operation::Signal(Signal { channel, data })),
         history().prop_map(Operation::History),
-        channel().prop_map(Operation::Presence),
+        presence_query().prop_map(Operation::Presence),
         target().prop_map(Operation::Unsubscribe),
         "[!-~]{1,40}".prop_map(|token| Operation::Refresh(token.into())),
         Just(Operation::Ping),
@@ -174,6 +174,47 @@ fn delivered() -> impl Strategy<Value = DeliveredEvent<'static>> {
 
 fn member() -> impl Strategy<Value = Member> {
     (boxed(), boxed()).prop_map(|(user, session)| Member { user, session })
+}
+
+fn presence_query() -> impl Strategy<Value = PresenceQuery> {
+    (channel(), option::of("[!-~]{1,40}"), 1..=MEMBERS_LIMIT_MAX).prop_map(
+        |(channel, after, limit)| PresenceQuery { channel, after: after.map(Into::into), limit },
+    )
+}
+
+fn integers() -> impl Strategy<Value = (u64, u64, u64)> {
+    (0..=INTEGER_MAX, 0..=INTEGER_MAX, 0..=INTEGER_MAX)
+}
+
+fn members_page() -> impl Strategy<Value = MembersPage> {
+    let rest = (option::of(boxed()), any::<bool>(), any::<bool>());
+    (id(), channel(), integers(), vec(member(), 0..3), rest).prop_map(
+        |(id, channel, (version, users, sessions), members, (next, partial, resync))| MembersPage {
+            id,
+            channel,
+            version,
+            users,
+            sessions,
+            members,
+            next,
+            partial,
+            resync,
+        },
+    )
+}
+
+fn member_change() -> impl Strategy<Value = MemberChange> {
+    (channel(), 0..=INTEGER_MAX, integers(), vec(member(), 0..3), any::<bool>()).prop_map(
+        |(channel, since, (version, users, sessions), members, more)| MemberChange {
+            channel,
+            since,
+            version,
+            users,
+            sessions,
+            members,
+            more,
+        },
+    )
 }
 
 fn connected() -> impl Strategy<Value = ServerMessage<'static>> {
@@ -226,11 +267,9 @@ fn error() -> impl Strategy<Value = ServerMessage<'static>> {
 
 fn small() -> impl Strategy<Value = ServerMessage<'static>> {
     prop_oneof![
-        (id(), channel(), vec(member(), 0..3))
-            .prop_map(|(id, channel, members)| ServerMessage::Presence { id, channel, members }),
-        (channel(), member())
-            .prop_map(|(channel, member)| ServerMessage::Joined { channel, member }),
-        (channel(), member()).prop_map(|(channel, member)| ServerMessage::Left { channel, member }),
+        members_page().prop_map(ServerMessage::Presence),
+        member_change().prop_map(ServerMessage::Joined),
+        member_change().prop_map(ServerMessage::Left),
         (channel(), any::<String>(), payload()).prop_map(|(channel, from, data)| {
             ServerMessage::Signal { channel, from: Cow::Owned(from), data }
         }),
