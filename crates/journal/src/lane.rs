@@ -6,6 +6,7 @@
 mod connections;
 
 use crate::publish::{Now, Outcome, Publish, Stored};
+use crate::repeats::BODY_NUMBERS;
 use connections::Connections;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -204,7 +205,10 @@ impl<T> Lane<T> {
             return Err(Refusal::new(ErrorCode::TooLarge, text));
         }
         if let Some(seq) = seq {
-            if seq == 0 || seq.saturating_add(events.len() as u64) > SEQ_MAX {
+            let end = seq.checked_add(events.len() as u64);
+            let is_number = seq > 0 && end.is_some_and(|end| end <= SEQ_MAX);
+            let is_body = seq >= BODY_NUMBERS && end.is_some();
+            if !is_number && !is_body {
                 let text = format!("{seq} is not from 1 to {SEQ_MAX} less the events");
                 return Err(Refusal::invalid_field("seq", text));
             }

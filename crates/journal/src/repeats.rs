@@ -49,6 +49,10 @@ pub enum Verdict {
     Wait,
 }
 
+/// From here on a number is no place in a producer's sequence but stands for the whole of its one publish
+/// (a hash of it): what comes under another such number is another publish. Clients number below 2^53.
+pub const BODY_NUMBERS: u64 = 1 << 63;
+
 /// The numbers of a publish that is to be judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbers {
@@ -179,9 +183,17 @@ impl Repeats {
             let free = seq > highest.max(pending);
             return if free { Verdict::Append { skip: 0, first: None } } else { Verdict::Conflict };
         };
-        // A4: a repeat of what is in the frame under way waits for that frame's answer.
-        if pending > 0 && seq <= pending && last > highest {
+        let is_body = seq >= BODY_NUMBERS;
+        // A4: a repeat of what is in the frame under way waits for that frame's answer. So does another
+        // body: if that frame is stored, the producer is used up.
+        let is_under_way = seq <= pending || is_body && seq != pending + 1;
+        if pending > 0 && is_under_way && last > highest {
             return Verdict::Wait;
+        }
+        // What follows the highest number is the rest of the same body: two bodies are far apart.
+        let is_other = || seq != highest + 1 && self.stored_head(slot, seq, seq).is_none();
+        if is_body && highest > 0 && is_other() {
+            return Verdict::Conflict;
         }
         // B3: sent first before the horizon, give or take the skew: nobody knows any more.
         let forgotten = first_sent < self.horizon_of(key).plus(SKEW);

@@ -6,6 +6,7 @@ use crate::hub::Hub;
 use crate::ingest::{Ingest, IngestConfig};
 use crate::presence::Rooms;
 use crate::reader::Reader;
+use crate::receipts::Receipts;
 use crate::render;
 use crate::session::SessionContext;
 use crate::witness::Records;
@@ -146,11 +147,13 @@ impl Gateway {
         let living = ingest.clone();
         ports.limits.watch(&tasks, move || living.gateways());
         let (journal, archive) = (Arc::clone(&ports.journal), Arc::clone(&ports.archive));
+        let receipts = Receipts::new(Arc::clone(&archive), config.partitions, tasks.clone());
         let context = Arc::new(SessionContext {
             reader: Arc::new(Reader::new(Arc::clone(&hub), journal, archive)),
             hub,
             ingest,
             rooms,
+            receipts: Arc::new(receipts),
             connections,
             limits: Arc::clone(&ports.limits),
             verifier: Arc::clone(&ports.verifier),

@@ -9,6 +9,7 @@ use crate::hub::Hub;
 use crate::ingest::Ingest;
 use crate::presence::Rooms;
 use crate::reader::Reader;
+use crate::receipts::Receipts;
 use crate::session::SessionContext;
 use axum::Router;
 use axum::extract::{ConnectInfo, FromRef, Request};
@@ -29,6 +30,7 @@ mod channels;
 mod events;
 mod openapi;
 mod presence;
+mod position;
 mod publish;
 mod query;
 mod source;
@@ -44,6 +46,7 @@ pub(crate) struct HttpState {
     pub(crate) hub: Arc<Hub>,
     pub(crate) rooms: Rooms,
     pub(crate) reader: Arc<Reader>,
+    pub(crate) receipts: Arc<Receipts>,
     pub(crate) archive: Arc<dyn Archive>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) partitions: PartitionCount,
@@ -70,6 +73,7 @@ impl HttpState {
             hub: Arc::clone(&context.hub),
             rooms: context.rooms.clone(),
             reader: Arc::clone(&context.reader),
+            receipts: Arc::clone(&context.receipts),
             archive,
             clock: Arc::clone(&context.clock),
             partitions: config.partitions,
@@ -107,6 +111,7 @@ pub(crate) fn router(gateway: &Gateway) -> Router {
         .routes(routes!(publish::to_channel))
         .routes(routes!(publish::to_channels))
         .routes(routes!(presence::signal))
+        .routes(routes!(position::put))
         .with_state(state.clone())
         .split_for_parts();
     let aggregate = aggregate::router(state, reads.clone());
@@ -133,6 +138,7 @@ fn reads(state: HttpState) -> OpenApiRouter {
         .routes(routes!(channels::list))
         .routes(routes!(channels::one))
         .routes(routes!(presence::members))
+        .routes(routes!(position::get))
         .with_state(state)
 }
 
@@ -145,11 +151,13 @@ pub fn openapi_document() -> utoipa::openapi::OpenApi {
             .routes(routes!(channels::list))
             .routes(routes!(channels::one))
             .routes(routes!(presence::members))
+            .routes(routes!(position::get))
             .into_openapi(),
         OpenApiRouter::new()
             .routes(routes!(publish::to_channel))
             .routes(routes!(publish::to_channels))
             .routes(routes!(presence::signal))
+            .routes(routes!(position::put))
             .into_openapi(),
         aggregate::openapi(),
         health::openapi(),

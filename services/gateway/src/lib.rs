@@ -21,6 +21,7 @@ pub mod ingest;
 mod outbox;
 mod presence;
 mod reader;
+mod receipts;
 mod render;
 mod replies;
 mod session;

@@ -3,6 +3,7 @@
 //! between the ledger and the recent frames. Each page chooses anew.
 
 mod collect;
+mod count;
 mod scan;
 
 use crate::hub::{Hub, Selection, after_frame, next_frame};
@@ -182,7 +183,7 @@ impl Reader {
         };
         // What the archive does not have yet is newer than all that it has.
         let from = archived.ledger.map(|entry| after_frame(entry.epoch, entry.last_seq));
-        let mut at = from.unwrap_or_else(|| after_frame(tip.epoch, tip.first.saturating_sub(1)));
+        let mut at = from.unwrap_or_else(|| before_first(tip));
         let mut page = of_archive(archived, START, None);
         while at < after_frame(tip.epoch, tip.last) {
             let newer = self.scan_after(partition, &selection, at, limit, bytes).await?;
@@ -297,7 +298,7 @@ impl Reader {
             Some(entry) => Ok(after_frame(entry.epoch, entry.last_seq)),
             None => {
                 let tip = self.log(partition).await?;
-                Ok(after_frame(tip.epoch, tip.first.saturating_sub(1)))
+                Ok(before_first(tip))
             }
         }
     }
@@ -373,7 +374,7 @@ impl Reader {
     /// archive's own word counts.
     async fn journal_from(&self, partition: Partition) -> Position {
         match self.journal.tip(partition).await {
-            Ok(tip) => after_frame(tip.epoch, tip.first.saturating_sub(1)),
+            Ok(tip) => before_first(tip),
             Err(_) => Position { epoch: Epoch(u32::MAX), offset: Offset::MAX },
         }
     }
@@ -395,6 +396,11 @@ impl Reader {
 }
 
 /// Where the log stands. One that nobody has opened yet is opened.
+/// Behind what the journal no longer has.
+fn before_first(tip: Tip) -> Position {
+    after_frame(tip.epoch, tip.first.saturating_sub(1))
+}
+
 async fn log(journal: &dyn Journal, partition: Partition) -> Result<Tip, Refusal> {
     match journal.tip(partition).await {
         Ok(tip) => Ok(tip),

@@ -88,10 +88,17 @@ impl Answers for Replies {
         let at = usize::try_from(ticket).unwrap_or(usize::MAX);
         let id = self.slots.lock().release(at);
         let message = match answer {
-            Ok(Published { epoch, first, last, duplicate }) => {
+            Ok(Published { epoch, first, last, duplicate, dead_letters }) => {
                 let server_time = self.clock.now();
-                let published =
-                    protocol::Published { id, epoch, first, last, server_time, duplicate };
+                let published = protocol::Published {
+                    id,
+                    epoch,
+                    first,
+                    last,
+                    server_time,
+                    duplicate,
+                    dead_letters,
+                };
                 render::published(self.codec, &published)
             }
             Err(refusal) => {

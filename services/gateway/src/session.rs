@@ -11,6 +11,7 @@ use crate::ingest::{Ingest, Submission};
 use crate::outbox::{Outbox, Parked};
 use crate::presence::Rooms;
 use crate::reader::Reader;
+use crate::receipts::Receipts;
 use crate::render;
 use crate::replies::Replies;
 use std::collections::{HashMap, HashSet};
@@ -56,6 +57,7 @@ pub(crate) struct SessionContext {
     pub(crate) reader: Arc<Reader>,
     pub(crate) ingest: Ingest,
     pub(crate) rooms: Rooms,
+    pub(crate) receipts: Arc<Receipts>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) verifier: Arc<Verifier>,
@@ -365,10 +367,6 @@ impl Session {
             None => allow_publish(signed_in, &publish.channel)?,
         };
         let fail = |refusal| (Some(channel.clone()), refusal);
-        if publish.receipt == Receipt::Archive {
-            let problem = "\"archive\" is not offered by this server; leave it out for \"journal\"";
-            return Err(fail(Refusal::invalid_field("receipt", problem)));
-        }
         if publish.seq.is_some() && signed_in.producer.is_none() {
             let problem = "needs a producer; give one in connect, or leave seq out";
             return Err(fail(Refusal::invalid_field("seq", problem)));
@@ -401,6 +399,11 @@ impl Session {
     fn submit(&self, id: Option<RequestId>, channel: Channel, publish: Publish<'_>) {
         let Some(signed_in) = &self.signed_in else { return };
         let producer = publish.seq.and(signed_in.producer.clone());
+        let mut answers = Arc::clone(&self.replies) as Arc<dyn crate::ingest::Answers>;
+        if publish.receipt == Receipt::Archive {
+            let events = publish.events.len();
+            answers = self.context.receipts.of_archive(channel.clone(), events, answers);
+        }
         self.context.ingest.submit(Submission {
             connection: self.registered.id,
             ticket: self.replies.expect(id),
@@ -411,7 +414,7 @@ impl Session {
             again: publish.again,
             events: publish.events,
             trace: self.accepted.trace,
-            answers: Arc::clone(&self.replies) as Arc<dyn crate::ingest::Answers>,
+            answers,
         });
     }
 

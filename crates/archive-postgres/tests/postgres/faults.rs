@@ -50,8 +50,10 @@ async fn an_absent_database_is_no_reason_to_fail_and_is_found_when_it_comes() {
     wait_until("it is found", SOON, || async move { archive.ping().await.is_ok() }).await;
 }
 
+/// Scenario `stopped-inside-copy`: a worker that stands still in the middle of a COPY holds no lock that
+/// anybody needs; its partition is taken over at once, and what it does later is refused.
 #[tokio::test]
-async fn a_worker_that_stands_still_inside_copy_stops_nobody() {
+async fn stopped_inside_copy() {
     let Some(kit) = Kit::start().await else { return };
     let (proxy, url) = through(&kit.postgres).await;
     let paused = PostgresConfig { persist_deadline: SOON, ..impatient(url) };

@@ -37,6 +37,27 @@ fn b2_a_duplicate_needs_a_stored_range_and_the_word_again() {
 }
 
 #[test]
+fn a_number_that_stands_for_a_body_is_the_only_one_of_its_producer() {
+    let (low, mine, high) = (BODY_NUMBERS, BODY_NUMBERS + (7 << 16), BODY_NUMBERS + (9 << 16));
+    let again = Some(900_000);
+    let mut repeats = table(&[]);
+    assert_eq!(judge(&repeats, mine, 3, again), NEW);
+    let slot = repeats.reserve(repeats.find(key("p")), key("p"), mine + 2);
+    for other in [low, mine, high] {
+        assert_eq!(judge(&repeats, other, 3, again), Verdict::Wait, "that frame's answer decides");
+    }
+    repeats.settle(slot, mine, 3, Offset(100), Timestamp(1_000_000));
+    let first_copy = Verdict::Duplicate { first: Offset(100), last: Offset(102) };
+    assert_eq!(judge(&repeats, mine, 3, again), first_copy);
+    for other in [low, high] {
+        assert_eq!(judge(&repeats, other, 3, again), Verdict::Conflict);
+    }
+    let rest = Verdict::Append { skip: 3, first: Some(Offset(100)) };
+    assert_eq!(judge(&repeats, mine, 5, again), rest, "a part of it was stored");
+    assert_eq!(judge(&repeats, mine + 3, 2, again), NEW, "the rest of it");
+}
+
+#[test]
 fn a5_a_publish_is_judged_event_by_event() {
     let repeats = table(&[(1, 3, 100), (4, 2, 200)]);
     let rest = Verdict::Append { skip: 3, first: Some(Offset(102)) };

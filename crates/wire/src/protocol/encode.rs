@@ -139,6 +139,9 @@ fn published_json(out: &mut BytesMut, message: &Published) {
     if message.duplicate {
         object.flag("duplicate", true);
     }
+    if message.dead_letters > 0 {
+        object.number("dead_letters", message.dead_letters);
+    }
     object.end();
 }
 

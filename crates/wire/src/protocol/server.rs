@@ -131,6 +131,9 @@ pub struct Published {
     pub server_time: Timestamp,
     /// Whether an earlier attempt had stored them.
     pub duplicate: bool,
+    /// How many of them the archive could not store as what they are; only where its receipt was asked
+    /// for.
+    pub dead_letters: u32,
 }
 
 /// `events`: some events of one channel, in order.

@@ -1,28 +1,34 @@
 //! Publishing over REST: one request, one answer, after the journal's acknowledgement.
 
 use super::HttpState;
-use super::query::InPath;
+use super::query::{InPath, Parameters};
 use crate::ingest::{Answers, Published, Submission};
+use crate::receipts::RECEIPT_WITHIN;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{Channel, ErrorCode, Refusal};
+use stormwire_journal::repeats::BODY_NUMBERS;
 use stormwire_limits::Cost;
 use stormwire_telemetry::SpanRef;
 use stormwire_tokens::Action;
 use stormwire_web::{Caller, Problem, header_text};
 use stormwire_wire::body::{self, BodyFormat};
 use stormwire_wire::frame::{EncodedEvents, TraceContext};
+use stormwire_wire::protocol::Receipt;
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// Numbers that stand for events are 2^16 apart; a request has fewer events.
+const BODY_NUMBERS_APART: u32 = 16;
 /// Most bytes of an idempotency key.
 const KEY_BYTES_MAX: usize = 255;
 /// How long a request with an idempotency key may be sent again. Every attempt counts as made so long
@@ -45,6 +51,14 @@ pub(crate) struct Acknowledged {
     /// An earlier attempt had stored them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,
+    /// How many of them the archive could not store as what they are; only with its receipt.
+    #[serde(skip_serializing_if = "is_zero")]
+    dead_letters: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+const fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// What became of one channel's events.
@@ -95,13 +109,16 @@ pub(crate) struct EventSchema {
 /// Publish to one channel
 ///
 /// Takes one event, an array, NDJSON, or CloudEvents (structured or batch). The answer comes when the
-/// journal has the events on disk. With an `Idempotency-Key` the same request may be sent again for five
-/// minutes and is stored once.
+/// journal has the events on disk, or with `receipt=archive` when the archive has stored them. With an
+/// `Idempotency-Key` the same request may be sent again for five minutes and is stored once: it gets the
+/// first answer again, with `Idempotent-Replayed: true`. Other events under the same key are refused with
+/// 409.
 #[utoipa::path(
     post, path = "/v1/channels/{channel}/events", tag = "publish",
     params(
         ("channel" = String, Path, description = "namespace:name"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters"),
+        ("receipt" = Option<String>, Query, description = "`journal` (default) or `archive`"),
     ),
     request_body(content(
         (EventSchema = "application/json"), (String = "application/x-ndjson"),
@@ -115,28 +132,33 @@ pub(super) async fn to_channel(
     State(state): State<HttpState>,
     caller: Caller,
     InPath(channel): InPath,
+    parameters: Parameters,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     caller.require(Action::Publish, channel.as_str())?;
     let (format, bytes) = read(&state, &headers, body).await?;
     let events = body::events(format, &bytes, &state.message)?;
-    let publish = Publish::new(&state, &caller, &headers)?;
+    let publish = Publish::new(&state, &caller, &parameters, &headers)?;
     let [result] = publish.all(vec![(channel, events)]).await.try_into().unwrap_or_else(|_| {
         [Err(Refusal::new(ErrorCode::Internal, "one publish had not one answer"))]
     });
     let acknowledged = result.map(|published| publish.acknowledged(&published))?;
-    Ok(axum::Json(acknowledged).into_response())
+    let replayed = acknowledged.duplicate;
+    Ok(publish.told(replayed, axum::Json(acknowledged).into_response()))
 }
 
 /// Publish to many channels
 ///
 /// As the publish to one channel, but each event names its `channel`. The channels are stored one by one,
 /// so each has a status of its own: 200 if all were stored, else 207. Nothing is stored if the token
-/// lacks the right to one of them.
+/// lacks the right to one of them. An `Idempotency-Key` stands for each channel's events by themselves.
 #[utoipa::path(
     post, path = "/v1/events", tag = "publish",
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters"),
+        ("receipt" = Option<String>, Query, description = "`journal` (default) or `archive`"),
+    ),
     request_body(content(
         (EventSchema = "application/json"), (String = "application/x-ndjson"),
         (serde_json::Value = "application/cloudevents+json"),
@@ -151,6 +173,7 @@ pub(super) async fn to_channel(
 pub(super) async fn to_channels(
     State(state): State<HttpState>,
     caller: Caller,
+    parameters: Parameters,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -159,7 +182,7 @@ pub(super) async fn to_channels(
     for (channel, _) in &groups {
         caller.require(Action::Publish, channel.as_str())?;
     }
-    let publish = Publish::new(&state, &caller, &headers)?;
+    let publish = Publish::new(&state, &caller, &parameters, &headers)?;
     let channels: Vec<Channel> = groups.iter().map(|(channel, _)| channel.clone()).collect();
     let answers = publish.all(groups).await;
     let results: Vec<ChannelResult> = channels
@@ -169,7 +192,12 @@ pub(super) async fn to_channels(
         .collect();
     let all = results.iter().all(|result| result.status == 200);
     let status = if all { StatusCode::OK } else { StatusCode::MULTI_STATUS };
-    Ok((status, axum::Json(ChannelResults { results })).into_response())
+    let is_repeat = |result: &ChannelResult| {
+        result.acknowledged.as_ref().is_some_and(|acknowledged| acknowledged.duplicate)
+    };
+    let replayed = results.iter().all(is_repeat);
+    let response = (status, axum::Json(ChannelResults { results })).into_response();
+    Ok(publish.told(replayed, response))
 }
 
 async fn read(
@@ -181,34 +209,46 @@ async fn read(
     Ok((format, stormwire_web::body(body, state.message.message_bytes).await?))
 }
 
-/// The publishes of one request: one connection of the lanes.
+/// The publishes of one request. Each is a connection of the lanes by itself: what becomes of one says
+/// nothing about another.
 struct Publish<'a> {
     state: &'a HttpState,
     caller: &'a Caller,
-    connection: u64,
-    producer: Option<Arc<str>>,
+    connections: Mutex<Vec<u64>>,
+    key: Option<String>,
+    receipt: Receipt,
     trace: Option<TraceContext>,
 }
 
 impl<'a> Publish<'a> {
-    fn new(state: &'a HttpState, caller: &'a Caller, headers: &HeaderMap) -> Result<Self, Refusal> {
-        let producer = producer(&caller.claims.user, headers)?;
+    fn new(
+        state: &'a HttpState,
+        caller: &'a Caller,
+        parameters: &Parameters,
+        headers: &HeaderMap,
+    ) -> Result<Self, Refusal> {
+        let receipt = match parameters.text("receipt") {
+            None | Some("journal") => Receipt::Journal,
+            Some("archive") => Receipt::Archive,
+            Some(other) => {
+                let problem = format!("`journal` or `archive` is due, not {other:?}");
+                return Err(Refusal::invalid_field("receipt", problem));
+            }
+        };
         Ok(Self {
             state,
             caller,
-            connection: state.next_publish(),
-            producer,
+            connections: Mutex::default(),
+            key: idempotency_key(headers)?,
+            receipt,
             trace: trace(headers),
         })
     }
 
-    /// Submits all and waits for all answers, in order. Events are numbered through the request.
+    /// Submits all and waits for all answers, in order.
     async fn all(&self, groups: Vec<(Channel, EncodedEvents)>) -> Vec<Result<Published, Refusal>> {
         let (answers, receivers) = Waiting::new(groups.len());
-        let mut seq = 1;
         for (ticket, (channel, events)) in groups.into_iter().enumerate() {
-            let first = seq;
-            seq += events.len() as u64;
             let bytes = events.as_bytes().len() as u64;
             let cost = Cost { events: events.len() as u64, bytes, ..Cost::default() };
             let ticket = ticket as u64;
@@ -216,20 +256,14 @@ impl<'a> Publish<'a> {
                 answers.answer(ticket, Err(refusal));
                 continue;
             }
-            self.state.ingest.submit(Submission {
-                connection: self.connection,
-                ticket,
-                channel,
-                user: Arc::clone(&self.caller.claims.user),
-                producer: self.producer.clone(),
-                seq: if self.producer.is_some() { first } else { 0 },
-                again: self.producer.as_ref().map(|_| RETRY_WINDOW),
-                events,
-                trace: self.trace,
-                answers: Arc::clone(&answers) as Arc<dyn Answers>,
-            });
+            let answers = Arc::clone(&answers) as Arc<dyn Answers>;
+            self.submit(ticket, channel, events, answers);
         }
-        let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
+        let receipt = match self.receipt {
+            Receipt::Journal => Duration::ZERO,
+            Receipt::Archive => RECEIPT_WITHIN,
+        };
+        let deadline = tokio::time::Instant::now() + ANSWER_WITHIN + receipt;
         let mut results = Vec::with_capacity(receivers.len());
         for receiver in receivers {
             let answer = tokio::time::timeout_at(deadline, receiver).await;
@@ -239,10 +273,58 @@ impl<'a> Publish<'a> {
         results
     }
 
+    fn submit(
+        &self,
+        ticket: u64,
+        channel: Channel,
+        events: EncodedEvents,
+        mut answers: Arc<dyn Answers>,
+    ) {
+        let user = &self.caller.claims.user;
+        let key = self.key.as_ref();
+        let (producer, seq) = match key.map(|key| one_publish(user, key, &channel, &events)) {
+            Some((producer, seq)) => (Some(producer), seq),
+            None => (None, 0),
+        };
+        let connection = self.state.next_publish();
+        self.connections.lock().push(connection);
+        if self.receipt == Receipt::Archive {
+            answers = self.state.receipts.of_archive(channel.clone(), events.len(), answers);
+        }
+        self.state.ingest.submit(Submission {
+            connection,
+            ticket,
+            channel,
+            user: Arc::clone(user),
+            producer,
+            seq,
+            again: key.map(|_| RETRY_WINDOW),
+            events,
+            trace: self.trace,
+            answers,
+        });
+    }
+
+    /// Says in a header that the answer is that of an earlier attempt.
+    fn told(&self, replayed: bool, mut response: Response) -> Response {
+        if replayed && self.key.is_some() {
+            response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+        }
+        response
+    }
+
     /// B5: with an idempotency key a table that does not reach back far enough is a reason to wait.
     fn judge(&self, answer: Result<Published, Refusal>) -> Result<Published, Refusal> {
         answer.map_err(|refusal| {
-            if self.producer.is_none() || refusal.code != ErrorCode::Forgotten {
+            if self.key.is_none() {
+                return refusal;
+            }
+            if refusal.code == ErrorCode::Conflict {
+                let message = "this Idempotency-Key stands for other events that were published to this \
+                               channel; take a new key for new events";
+                return Refusal::new(ErrorCode::Conflict, message);
+            }
+            if refusal.code != ErrorCode::Forgotten {
                 return refusal;
             }
             let message = "this server cannot tell yet whether the events were stored before; send the \
@@ -258,6 +340,7 @@ impl<'a> Publish<'a> {
             last: published.last.0,
             server_time: self.state.clock.now().0,
             duplicate: published.duplicate,
+            dead_letters: published.dead_letters,
         }
     }
 
@@ -290,7 +373,9 @@ impl<'a> Publish<'a> {
 
 impl Drop for Publish<'_> {
     fn drop(&mut self) {
-        self.state.ingest.closed(self.connection);
+        for connection in self.connections.get_mut().drain(..) {
+            self.state.ingest.closed(connection);
+        }
     }
 }
 
@@ -329,8 +414,7 @@ fn unknown_outcome() -> Refusal {
     Refusal::new(ErrorCode::UnknownOutcome, message).retry_after(Duration::from_secs(1))
 }
 
-/// The producer that an idempotency key stands for: a hash of the user and the key.
-fn producer(user: &str, headers: &HeaderMap) -> Result<Option<Arc<str>>, Refusal> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     if !headers.contains_key(IDEMPOTENCY_KEY) {
         return Ok(None);
     }
@@ -341,13 +425,30 @@ fn producer(user: &str, headers: &HeaderMap) -> Result<Option<Arc<str>>, Refusal
         let problem = format!("1 to {KEY_BYTES_MAX} printable ASCII characters are due");
         return Err(Refusal::invalid_field("Idempotency-Key", problem));
     };
+    Ok(Some(key.to_owned()))
+}
+
+/// The producer that an idempotency key stands for on a channel, and the number that stands for these
+/// events: hashes both. So the log itself holds which events the key was used for, and whichever
+/// gateway writes the channel knows them again, or others under the same key for others, by the table
+/// that it makes of the log. Nothing else keeps answers.
+fn one_publish(
+    user: &str,
+    key: &str,
+    channel: &Channel,
+    events: &EncodedEvents,
+) -> (Arc<str>, u64) {
     let mut hash = Sha256::new();
-    hash.update((user.len() as u64).to_le_bytes());
-    hash.update(user);
-    hash.update(key);
-    let digest = hash.finalize();
-    let hex = digest.iter().take(20).map(|byte| format!("{byte:02x}"));
-    Ok(Some(format!("key-{}", hex.collect::<String>()).into()))
+    for text in [user, key] {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    }
+    hash.update(channel.as_str());
+    let hex = hash.finalize().iter().take(20).map(|b| format!("{b:02x}")).collect::<String>();
+    let digest = Sha256::digest(events.as_bytes());
+    let word = u64::from_le_bytes(digest.first_chunk().copied().unwrap_or_default());
+    // Room for the numbers of a publish's events between two such numbers.
+    (format!("key-{hex}").into(), BODY_NUMBERS | (word << BODY_NUMBERS_APART & !BODY_NUMBERS))
 }
 
 /// The trace that the events carry: this request's span, or else what the client sent.

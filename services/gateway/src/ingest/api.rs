@@ -81,6 +81,8 @@ pub struct Published {
     pub last: Offset,
     /// Whether this repeats a publish that was stored before; the offsets are the first copy's.
     pub duplicate: bool,
+    /// Events that the archive could not store as what they are; known where its receipt was asked for.
+    pub dead_letters: u32,
 }
 
 /// How publishing is set up.

@@ -93,6 +93,7 @@ pub(super) fn deliver(answers: Vec<Answer<Ticket>>) {
             first: stored.first,
             last: stored.last,
             duplicate: stored.duplicate,
+            dead_letters: 0,
         });
         answers.answer(ticket, answer);
     }

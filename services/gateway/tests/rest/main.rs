@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod patterns;
+mod receipts;
 mod server;
 
 use axum::body::Body;

@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_archive::Batch;
+use stormwire_archive::{Batch, Undecodable};
 use stormwire_core::{Clock, PartitionCount, Pattern, SystemClock, Timestamp};
 use stormwire_embedded::{Embedded, EmbeddedConfig};
 use stormwire_gateway::{Gateway, GatewayConfig, GatewayPorts};
@@ -153,6 +153,11 @@ impl Server {
 
     /// Does what a worker does: everything in the journal goes into the archive.
     pub(crate) async fn persist(&self) {
+        self.persist_as(true).await;
+    }
+
+    /// As that, or as if no frame could be read.
+    pub(crate) async fn persist_as(&self, readable: bool) {
         let (journal, archive) = (self.engine.journal(), self.engine.archive());
         let ttl = Duration::from_secs(60);
         let count = PartitionCount::DEFAULT;
@@ -168,12 +173,21 @@ impl Server {
                 expected_last: 0,
                 through: tip.last,
                 last_frame: frames.last().map(|(_, _, frame)| frame.id),
+                undecodable: stored
+                    .iter()
+                    .filter(|_| !readable)
+                    .map(|frame| Undecodable {
+                        seq: frame.seq,
+                        ts: frame.ts,
+                        error: "as if it could not be read".to_owned(),
+                        bytes: frame.bytes.clone(),
+                    })
+                    .collect(),
                 frames: frames
                     .into_iter()
-                    .filter(|(_, _, frame)| frame.events().is_some())
+                    .filter(|(_, _, frame)| readable && frame.events().is_some())
                     .collect(),
                 gaps: Vec::new(),
-                undecodable: Vec::new(),
             };
             archive.persist(&lease, &batch).await.unwrap();
         }

@@ -5,10 +5,12 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use stormwire_archive::Archive;
 use stormwire_core::{Clock, Pattern, SystemClock};
 use stormwire_embedded::{Embedded, EmbeddedConfig};
 use stormwire_gateway::{Gateway, GatewayConfig, GatewayPorts};
 use stormwire_identity::{DevelopmentKey, TokenRequest};
+use stormwire_journal::Journal;
 use stormwire_limits::{Limits, LimitsConfig};
 use stormwire_presence::{LEASE, LocalPresence, LocalSignals};
 use stormwire_telemetry::Tasks;
@@ -24,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
+    pub(crate) journal: Arc<dyn Journal>,
+    pub(crate) archive: Arc<dyn Archive>,
     key: DevelopmentKey,
     shutdown: CancellationToken,
     served: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
@@ -72,6 +76,7 @@ impl Server {
                 clock,
             },
         );
+        let (journal, archive) = (engine.journal(), engine.archive());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
@@ -82,7 +87,7 @@ impl Server {
             engine.close().await;
             result
         });
-        Self { address, key, shutdown, served: Some(served), _dir: TempDir(dir) }
+        Self { address, journal, archive, key, shutdown, served: Some(served), _dir: TempDir(dir) }
     }
 
     /// A token with every right and no limits.

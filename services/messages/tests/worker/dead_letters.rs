@@ -1,13 +1,47 @@
 //! Dead letters, published again.
 
-use crate::kit::{cluster, config, frame, id};
+use crate::kit::{NOWHERE, Running, cluster, config, frame, id};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::time::Duration;
-use stormwire_archive::{Batch, DeadLetterFilter, Undecodable};
-use stormwire_core::{Channel, Epoch, Timestamp};
+use stormwire_archive::{Batch, DeadLetterFilter, HistoryQuery, Undecodable};
+use stormwire_core::{Channel, Epoch, Offset, Partition, Position, Timestamp};
 use stormwire_messages::{DeadLetters, ReplayError};
 use stormwire_wire::frame::{EventParts, EventsBuilder, Frame, FrameBuilder};
+
+const P0: Partition = Partition(0);
+
+/// Scenario `poison-row`: an event that Postgres will not store becomes a dead letter with a gap at its
+/// place; everything before, beside and behind it is stored, and the worker goes on.
+#[tokio::test]
+async fn poison_row() {
+    let Some(engines) = cluster().await else { return };
+    let mut builder = FrameBuilder::default();
+    for kind in ["fine", "nul\0inside", "fine"] {
+        let mut one = EventsBuilder::default();
+        one.push(&EventParts { kind: Some(kind), data: b"4", ..Default::default() }).unwrap();
+        builder.push(&Channel::parse("a:x").unwrap(), "u", "p", 4, None, &one.take());
+    }
+    engines.write(P0, 1, 3).await;
+    engines.append(P0, 4, builder.finish(id(4))).await;
+    engines.write(P0, 5, 20).await;
+    let worker = Running::start(&engines, config(1));
+    engines.wait_persisted(P0, 20).await;
+    engines.write(P0, 21, 25).await;
+    engines.wait_persisted(P0, 25).await;
+    worker.stop().await;
+    let filter = DeadLetterFilter { limit: 10, ..Default::default() };
+    let letters = engines.archive.dead_letters(&filter).await.unwrap();
+    let place = Position { epoch: Epoch(1), offset: Offset::new(4, 1) };
+    assert_eq!((letters.len(), letters[0].position, letters[0].whole_frame), (1, place, false));
+    let channel = Channel::parse("a:x").unwrap();
+    let page =
+        engines.archive.history(&channel, P0, HistoryQuery::Last, 1000, 1 << 20, NOWHERE).await;
+    let page = page.unwrap();
+    assert_eq!(page.events.len(), 24 * 5 + 2, "all the others, once");
+    let gaps: Vec<_> = page.gaps.iter().map(|gap| (gap.from, gap.to)).collect();
+    assert_eq!(gaps, [(place.offset, place.offset)]);
+}
 
 #[tokio::test]
 async fn a_dead_letter_is_published_again_and_then_gone() {

@@ -19,7 +19,7 @@ slots! {
         op "op", id "id", session "session", user "user", heartbeat "heartbeat_ms",
         limits "limits", server_time "server_time", channel "channel", pattern "pattern",
         epoch "epoch", offset "offset", recovered "recovered", cursor "cursor", first "first",
-        last "last", duplicate "duplicate", from "from", to "to", more "more", gaps "gaps", members "members",
+        last "last", duplicate "duplicate", dead_letters "dead_letters", from "from", to "to", more "more", gaps "gaps", members "members",
         data "data", data_base64 "data_base64", reconnect "reconnect_after_ms", code "code",
         message "message", temporary "temporary", retry_after "retry_after_ms",
         expected "expected", expires "expires_in_ms", since "since", version "version",
@@ -188,6 +188,12 @@ impl<'a> Fields<'a> {
         read::signed("server_time", raw).map(Timestamp)
     }
 
+    fn dead_letters(&self) -> Read<u32> {
+        let raw = self.dead_letters;
+        let count = read::optional_whole("dead_letters", raw, 0, u64::from(u32::MAX))?;
+        Ok(count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0))
+    }
+
     fn duration(&self, field: &str, raw: Option<&str>) -> Read<Duration> {
         let raw = required(field, raw)?;
         read::whole(field, raw, 0, u64::MAX).map(Duration::from_millis)
@@ -292,6 +298,7 @@ fn published(fields: &Fields<'_>, id: Option<RequestId>) -> Read<Published> {
         last: fields.offset("last", fields.last)?,
         server_time: fields.server_time()?,
         duplicate: read::flag("duplicate", fields.duplicate)?,
+        dead_letters: fields.dead_letters()?,
     })
 }
 

@@ -291,6 +291,8 @@ pub struct Published {
     pub server_time: i64,
     #[prost(bool, tag = "5")]
     pub duplicate: bool,
+    #[prost(uint32, tag = "6")]
+    pub dead_letters: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]

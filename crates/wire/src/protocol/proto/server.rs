@@ -90,6 +90,7 @@ fn published(m: &Published) -> pb::Published {
         last: m.last.0,
         server_time: m.server_time.0,
         duplicate: m.duplicate,
+        dead_letters: m.dead_letters,
     }
 }
 
@@ -212,6 +213,7 @@ fn read(id: Option<RequestId>, op: pb::ServerMessageOp) -> Read<ServerMessage<'s
             last: Offset(m.last),
             server_time: Timestamp(m.server_time),
             duplicate: m.duplicate,
+            dead_letters: m.dead_letters,
         }),
         Op::Events(m) => ServerMessage::Events(EventsMessage {
             channel: Cow::Owned(m.channel),

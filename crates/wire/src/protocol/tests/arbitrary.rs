@@ -249,10 +249,18 @@ fn subscribed() -> impl Strategy<Value = ServerMessage<'static>> {
 }
 
 fn published() -> impl Strategy<Value = ServerMessage<'static>> {
-    (id(), position(), 0..=INTEGER_MAX, any::<i64>(), any::<bool>()).prop_map(
-        |(id, Position { epoch, offset: first }, last, time, duplicate)| {
+    (id(), position(), 0..=INTEGER_MAX, any::<i64>(), any::<bool>(), 0u32..9).prop_map(
+        |(id, Position { epoch, offset: first }, last, time, duplicate, dead_letters)| {
             let (last, server_time) = (Offset(last), Timestamp(time));
-            ServerMessage::Published(Published { id, epoch, first, last, server_time, duplicate })
+            ServerMessage::Published(Published {
+                id,
+                epoch,
+                first,
+                last,
+                server_time,
+                duplicate,
+                dead_letters,
+            })
         },
     )
 }
