@@ -25,6 +25,8 @@ mod receipts;
 mod render;
 mod replies;
 mod session;
+#[cfg(test)]
+mod simulation;
 pub mod socket;
 mod tail;
 mod witness;

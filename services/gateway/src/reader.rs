@@ -153,12 +153,39 @@ impl Reader {
         }
     }
 
-    /// For somebody who stands above this gateway's tail: it is behind, or there is nothing up there.
+    /// For somebody who stands above what is known here: that is behind, or there is nothing up there.
     async fn above(&self, partition: Partition, after: Position) -> Result<Page, Refusal> {
+        let (next, gaps) = match self.end_below(partition, after).await? {
+            Some(end) => (end, vec![(after, end)]),
+            None => (after, Vec::new()),
+        };
+        Ok(Page { next: Some(next), gaps, ..Page::default() })
+    }
+
+    /// The end of the partition's log, if `position` is above it, by the word of the one who may write
+    /// it. What it says of its end may be older than its newest frame: the frame decides.
+    ///
+    /// # Errors
+    /// `journal_unavailable`.
+    pub async fn end_below(
+        &self,
+        partition: Partition,
+        position: Position,
+    ) -> Result<Option<Position>, Refusal> {
         let tip = self.log(partition).await?;
-        let tip = after_frame(tip.epoch, tip.last);
-        let gaps = if after > tip { vec![(after, tip)] } else { Vec::new() };
-        Ok(Page { next: Some(after.min(tip)), gaps, ..Page::default() })
+        let end = after_frame(tip.epoch, tip.last);
+        if position <= end {
+            return Ok(None);
+        }
+        let seq = position.offset.seq();
+        let is_there = position.epoch == tip.epoch
+            && self
+                .journal
+                .frame(partition, tip.epoch, seq)
+                .await
+                .map_err(journal_refusal)?
+                .is_some();
+        Ok((!is_there).then_some(end))
     }
 
     /// The newest events before `before` (or of all, without it), ascending.
@@ -318,11 +345,7 @@ impl Reader {
             scan = self.scans.read(&*self.journal, partition, from).await?;
         }
         if from > scan.tip {
-            return Ok(Page {
-                next: Some(scan.tip),
-                gaps: vec![(from, scan.tip)],
-                ..Page::default()
-            });
+            return self.above(partition, from).await;
         }
         let mut collector = Collector::new(selection, from, limit, bytes);
         for scanned in scan.from(next_frame(from)) {
@@ -358,15 +381,6 @@ impl Reader {
             return Ok(standing.position());
         }
         let tip: Tip = self.journal.open(feed.partition).await.map_err(journal_refusal)?;
-        Ok(after_frame(tip.epoch, tip.last))
-    }
-
-    /// Where a partition stands by the word of the one who may write its log.
-    ///
-    /// # Errors
-    /// `journal_unavailable`.
-    pub async fn leader_tip(&self, partition: Partition) -> Result<Position, Refusal> {
-        let tip = self.log(partition).await?;
         Ok(after_frame(tip.epoch, tip.last))
     }
 

@@ -161,6 +161,9 @@ async fn scan(
         let lost_from = (first > log.last + 1).then_some(first);
         places.push(Scanned::End { seq: first, onward, lost_from });
     }
+    // Where the log ends may be said before a frame that was read already.
+    let last = places.last().map_or(0, Scanned::seq);
+    let tip = tip.max(after_frame(epoch, last));
     Ok(Scan { partition, epoch, first, places, tip, begun })
 }
 

@@ -199,12 +199,11 @@ impl Start {
             let first = Position { epoch: Epoch::FIRST, offset: Offset(0) };
             return Ok(Self { position: first, gap_from: None });
         }
-        if position > seen {
-            // Ahead of this gateway, or of everybody: the journal knows.
-            let tip = reader.leader_tip(partition).await?;
-            if position > tip {
-                return Ok(Self { position: tip, gap_from: Some(position) });
-            }
+        // Ahead of this gateway, or of everybody: the journal knows.
+        if position > seen
+            && let Some(end) = reader.end_below(partition, position).await?
+        {
+            return Ok(Self { position: end, gap_from: Some(position) });
         }
         Ok(Self { position, gap_from: None })
     }
