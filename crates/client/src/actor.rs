@@ -10,7 +10,7 @@ use http::Uri;
 use rand::Rng as _;
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_core::Channel;
+use stormwire_core::Pattern;
 use stormwire_wire::protocol::Connected;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -39,7 +39,7 @@ pub(crate) struct Actor {
     tokens_refused: u32,
     closing: Option<oneshot::Sender<()>>,
     give_up_at: Option<Instant>,
-    pub(crate) resting: FuturesUnordered<BoxFuture<'static, Channel>>,
+    pub(crate) resting: FuturesUnordered<BoxFuture<'static, Pattern>>,
 }
 
 /// How a connection ended.

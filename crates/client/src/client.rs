@@ -10,10 +10,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use stormwire_core::{Channel, Epoch, Offset, Position, Timestamp};
+use stormwire_core::{Channel, Epoch, Offset, Pattern, Position, Timestamp};
 use stormwire_wire::frame::EncodedEvents;
 use stormwire_wire::protocol::{
-    self, EVENTS_PER_PUBLISH_MAX, MESSAGE_BYTES_MAX, Operation, Page, Since,
+    self, EVENTS_PER_PUBLISH_MAX, MESSAGE_BYTES_MAX, Mode, Operation, Page, Since,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -162,13 +162,28 @@ impl Client {
         channel: &Channel,
         since: Option<Since>,
     ) -> Result<Subscription, ClientError> {
+        self.follow(&Pattern::Exact(channel.clone()), since, Mode::All).await
+    }
+
+    /// As [`Client::subscribe`], of a channel or of all channels that match a pattern (`orders:*`); with
+    /// [`Mode::Latest`], whoever reads slowly is given the newest event of each key.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`].
+    pub async fn follow(
+        &self,
+        target: &Pattern,
+        since: Option<Since>,
+        mode: Mode,
+    ) -> Result<Subscription, ClientError> {
         let (sink, reader) = mpsc::channel(self.subscription_queue);
         let (opened, is_open) = oneshot::channel();
-        let channel = channel.clone();
-        self.command(Command::Subscribe { channel: channel.clone(), since, sink, opened }).await?;
+        let (target, place) = (target.clone(), since.clone());
+        let command = Command::Subscribe { target: target.clone(), since, mode, sink, opened };
+        self.command(command).await?;
         // Made before the answer, so that a caller who stops waiting unsubscribes.
-        let mut subscription =
-            Subscription { channel, reader, commands: Some(self.commands.clone()) };
+        let commands = Some(self.commands.clone());
+        let mut subscription = Subscription { target, reader, place, commands };
         match is_open.await {
             Ok(Ok(())) => Ok(subscription),
             refused => {
@@ -268,25 +283,43 @@ impl Future for Receipt {
     }
 }
 
-/// The events of one channel, as a stream. Dropping it unsubscribes.
+/// The events of one channel or of one pattern, as a stream. Dropping it unsubscribes.
 #[derive(Debug)]
 pub struct Subscription {
-    channel: Channel,
+    target: Pattern,
     reader: mpsc::Receiver<Told>,
+    place: Option<Since>,
     /// None when there is nothing to unsubscribe from.
     commands: Option<mpsc::Sender<Command>>,
 }
 
 impl Subscription {
-    /// The channel.
+    /// The channel or the pattern.
     #[must_use]
-    pub const fn channel(&self) -> &Channel {
-        &self.channel
+    pub const fn target(&self) -> &Pattern {
+        &self.target
+    }
+
+    /// Where the reader stands after what it was told last: another process goes on from here. Before
+    /// that, what it asked for.
+    #[must_use]
+    pub const fn place(&self) -> Option<&Since> {
+        self.place.as_ref()
     }
 
     /// The next delivery; an error is the last one, `None` the end after [`Client::close`].
     pub async fn next(&mut self) -> Option<Result<Delivery, ClientError>> {
-        self.reader.recv().await
+        let told = self.reader.recv().await;
+        self.take(told)
+    }
+
+    fn take(&mut self, told: Option<Told>) -> Option<Result<Delivery, ClientError>> {
+        told.map(|told| {
+            told.map(|(delivery, place)| {
+                self.place = Some(place);
+                delivery
+            })
+        })
     }
 }
 
@@ -294,7 +327,8 @@ impl Stream for Subscription {
     type Item = Result<Delivery, ClientError>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.reader.poll_recv(context)
+        let told = ready!(self.reader.poll_recv(context));
+        Poll::Ready(self.take(told))
     }
 }
 
@@ -302,7 +336,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         if let Some(commands) = &self.commands {
             // Where the queue of commands is full, the next delivery finds the reader gone.
-            let _ = commands.try_send(Command::Unsubscribe(self.channel.clone()));
+            let _ = commands.try_send(Command::Unsubscribe(self.target.clone()));
         }
     }
 }

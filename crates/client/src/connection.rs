@@ -11,7 +11,7 @@ use futures::stream::SplitSink;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
 use rand::Rng as _;
 use std::time::Duration;
-use stormwire_core::{Channel, Timestamp};
+use stormwire_core::{Pattern, Timestamp};
 use stormwire_wire::protocol::Connected;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -127,8 +127,8 @@ impl Actor {
                     }
                 }
                 _ = self.commands.recv_many(&mut buffer, COMMANDS_AT_ONCE), if !self.has_all_commands() => {}
-                Some(channel) = self.resting.next(), if !self.resting.is_empty() => {
-                    self.session.wake(&channel);
+                Some(target) = self.resting.next(), if !self.resting.is_empty() => {
+                    self.session.wake(&target);
                 }
                 Some(()) = has_room(ahead.as_ref()), if full => {}
                 () = sleep_until(timer) => {}
@@ -141,7 +141,7 @@ impl Actor {
         self.session.tick(now);
         while let Some(effect) = self.session.next_effect() {
             match effect {
-                Effect::Resting(channel, sink) => self.resting.push(room(channel, sink)),
+                Effect::Resting(target, sink) => self.resting.push(room(target, sink)),
                 Effect::Move(after) => link.move_at = Some(now + after),
                 Effect::Abandon => {
                     let why = "a publish was given up".to_owned();
@@ -246,10 +246,10 @@ async fn write(mut sink: SplitSink<Socket, Message>, mut queue: mpsc::Receiver<M
 }
 
 /// Resolves when half of a reader's queue is free, or the reader is gone.
-fn room(channel: Channel, sink: mpsc::Sender<Told>) -> BoxFuture<'static, Channel> {
+fn room(target: Pattern, sink: mpsc::Sender<Told>) -> BoxFuture<'static, Pattern> {
     Box::pin(async move {
         let _ = sink.reserve_many(sink.max_capacity().div_ceil(2)).await;
-        channel
+        target
     })
 }
 

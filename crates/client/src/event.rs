@@ -90,6 +90,8 @@ pub(crate) fn encode(events: &[NewEvent]) -> Result<EncodedEvents, ClientError> 
 /// An event as a subscriber gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
+    /// The channel it is on.
+    pub channel: Channel,
     /// Where it stands in its channel's log.
     pub position: Position,
     /// When the journal took it.
@@ -107,8 +109,13 @@ pub struct Event {
 }
 
 impl Event {
-    pub(crate) fn new(epoch: stormwire_core::Epoch, event: DeliveredEvent<'_>) -> Self {
+    pub(crate) fn new(
+        channel: Channel,
+        epoch: stormwire_core::Epoch,
+        event: DeliveredEvent<'_>,
+    ) -> Self {
         Self {
+            channel,
             position: Position { epoch, offset: event.offset },
             ts: event.ts,
             id: event.id.into_owned(),
@@ -132,9 +139,10 @@ impl Event {
 /// What a subscription tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
-    /// Events, ascending, each once.
+    /// Events, each once, of each channel ascending.
     Events(Vec<Event>),
-    /// Everything after `from` up to `to` cannot be given any more.
+    /// Everything after `from` up to `to` cannot be given any more; of a pattern, in one partition of
+    /// its log. Where `to` is the lower one, the reader stood above everything that there is.
     Gap {
         /// Where the reader stood.
         from: Position,
@@ -152,11 +160,14 @@ pub struct History {
     pub events: Vec<Event>,
     /// Whether there is more in the direction that was asked for.
     pub more: bool,
+    /// Stretches in it that are missing and always will be: after the first position, up to the second.
+    pub gaps: Vec<(Position, Position)>,
 }
 
 impl History {
     pub(crate) fn new(channel: Channel, page: HistoryPage<'_>) -> Self {
-        let events = page.events.into_iter().map(|event| Event::new(page.epoch, event)).collect();
-        Self { channel, events, more: page.more }
+        let HistoryPage { epoch, events, more, gaps, .. } = page;
+        let events = events.into_iter().map(|event| Event::new(channel.clone(), epoch, event));
+        Self { events: events.collect(), channel, more, gaps }
     }
 }

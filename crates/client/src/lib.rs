@@ -58,4 +58,4 @@ pub use client::{Client, Published, Receipt, Subscription};
 pub use config::{ClientConfig, Resume, TokenError, TokenProvider};
 pub use error::{ClientError, End};
 pub use event::{Delivery, Event, History, NewEvent};
-pub use stormwire_wire::protocol::{Codec, ErrorMessage, Page, Payload, Since};
+pub use stormwire_wire::protocol::{Codec, Cursor, ErrorMessage, Mode, Page, Payload, Since};

@@ -4,17 +4,17 @@
 //! one by one, when the connection has room for them.
 
 use crate::backoff::Backoff;
-use crate::follow::{Follow, Handed, Stage, Told};
+use crate::follow::{Follow, Handed, Stage, Told, target_of};
 use crate::window::Window;
 use crate::{ClientError, End, History, Published, Resume};
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
-use stormwire_core::{Channel, ErrorCode, Position, Timestamp};
+use stormwire_core::{Channel, ErrorCode, Pattern, Timestamp};
 use stormwire_wire::frame::EncodedEvents;
 use stormwire_wire::protocol::{
-    Connected, ErrorMessage, GapTarget, Operation, Publish, Receipt, Request, RequestId,
-    ServerMessage, Since, Subscribed, Target,
+    Connected, ErrorMessage, GapTarget, Mode, Operation, Publish, Receipt, Request, RequestId,
+    ServerMessage, Since, Subscribed,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
@@ -26,15 +26,16 @@ const SUBSCRIBE_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Durat
 pub(crate) enum Command {
     /// Publish these events.
     Publish(Outbound),
-    /// Follow a channel.
+    /// Follow a channel, or all that match a pattern.
     Subscribe {
-        channel: Channel,
+        target: Pattern,
         since: Option<Since>,
+        mode: Mode,
         sink: mpsc::Sender<Told>,
         opened: oneshot::Sender<Result<(), ClientError>>,
     },
-    /// The reader of a channel has gone.
-    Unsubscribe(Channel),
+    /// The reader of a subscription has gone.
+    Unsubscribe(Pattern),
     /// Ask the server something.
     Ask { op: Operation<'static>, reply: oneshot::Sender<Result<Answer, ClientError>> },
     /// End when everything is answered.
@@ -63,7 +64,7 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) enum Effect {
     /// Call [`Session::wake`] when half of this reader's queue is free.
-    Resting(Channel, mpsc::Sender<Told>),
+    Resting(Pattern, mpsc::Sender<Told>),
     /// Connect again after this time, elsewhere if possible.
     Move(Duration),
     /// End the connection: the server may wait on it for what has been given up.
@@ -79,12 +80,12 @@ struct Ask {
 /// The client's memory.
 pub(crate) struct Session {
     window: Window<Outbound>,
-    follows: HashMap<Channel, Follow>,
+    follows: HashMap<Pattern, Follow>,
     asks: HashMap<i64, Ask>,
     /// Subscriptions asked for, by request.
-    asked: HashMap<i64, Channel>,
+    asked: HashMap<i64, Pattern>,
     /// Subscriptions to be asked for again later.
-    later: Vec<(Instant, Channel)>,
+    later: Vec<(Instant, Pattern)>,
     control: VecDeque<Request<'static>>,
     effects: VecDeque<Effect>,
     last_request: i64,
@@ -128,16 +129,16 @@ impl Session {
                 let (events, bytes) = (outbound.events.len(), outbound.events.as_bytes().len());
                 self.window.push(outbound, events as u64, bytes, now + self.publish_timeout);
             }
-            Command::Subscribe { channel, since, sink, opened } => {
-                if self.follows.contains_key(&channel) {
-                    let error = ClientError::AlreadySubscribed(channel.to_string());
+            Command::Subscribe { target, since, mode, sink, opened } => {
+                if self.follows.contains_key(&target) {
+                    let error = ClientError::AlreadySubscribed(target.to_string());
                     let _ = opened.send(Err(error));
                     return;
                 }
-                self.follows.insert(channel.clone(), Follow::new(since, sink, opened));
-                self.ask_for(&channel);
+                self.follows.insert(target.clone(), Follow::new(since, mode, sink, opened));
+                self.ask_for(&target);
             }
-            Command::Unsubscribe(channel) => self.drop_follow(&channel),
+            Command::Unsubscribe(target) => self.drop_follow(&target),
             Command::Ask { op, reply } => {
                 let id = self.next_id();
                 if self.connected {
@@ -219,11 +220,11 @@ impl Session {
     }
 
     /// A reader has room again.
-    pub(crate) fn wake(&mut self, channel: &Channel) {
-        let Some(follow) = self.follows.get_mut(channel) else { return };
+    pub(crate) fn wake(&mut self, target: &Pattern) {
+        let Some(follow) = self.follows.get_mut(target) else { return };
         if follow.stage == Stage::Resting {
             follow.stage = Stage::Due;
-            self.ask_for(channel);
+            self.ask_for(target);
         }
     }
 
@@ -241,29 +242,44 @@ impl Session {
                 }
             }
             ServerMessage::Events(message) => {
-                let Some((channel, follow)) = known(&mut self.follows, &message.channel) else {
-                    return;
+                let Ok(channel) = Channel::parse(&message.channel) else { return };
+                let target = match &message.pattern {
+                    None => Pattern::Exact(channel.clone()),
+                    Some(pattern) => match Pattern::parse(pattern) {
+                        Ok(pattern) => pattern,
+                        Err(_) => return,
+                    },
                 };
-                let handed = follow.events(message.epoch, message.events);
-                self.handed(&channel, handed);
+                let Some(follow) = self.follows.get_mut(&target) else { return };
+                let handed = follow.events(&channel, message);
+                self.handed(&target, handed);
             }
             ServerMessage::Gap(gap) => {
-                let GapTarget::Channel(channel) = gap.target else { return };
-                let Some(follow) = self.follows.get_mut(&channel) else { return };
-                let handed = follow.gap(gap.from, gap.to);
-                self.handed(&channel, handed);
+                let target = match &gap.target {
+                    GapTarget::Channel(channel) => Pattern::Exact(channel.clone()),
+                    GapTarget::Pattern { pattern, .. } => match Pattern::parse(pattern) {
+                        Ok(pattern) => pattern,
+                        Err(_) => return,
+                    },
+                };
+                let Some(follow) = self.follows.get_mut(&target) else { return };
+                let handed = follow.gap(gap);
+                self.handed(&target, handed);
             }
             ServerMessage::Subscribed(Subscribed::Channel { id, channel, position, .. }) => {
-                self.subscribed(id.as_ref(), &channel, position);
+                let target = Pattern::Exact(channel);
+                self.subscribed(id.as_ref(), &target, Since::Position(position));
+            }
+            ServerMessage::Subscribed(Subscribed::Pattern { id, pattern, cursor, .. }) => {
+                let Ok(target) = Pattern::parse(&pattern) else { return };
+                self.subscribed(id.as_ref(), &target, Since::Cursor(cursor));
             }
             ServerMessage::Unsubscribed { id: None, target } => {
                 // The server ended it; why, it has said before.
                 let error = self.last_error.clone();
-                if let Some((channel, _)) = known(&mut self.follows, &target) {
-                    self.end_follow(
-                        &channel,
-                        error.map_or(ClientError::Ended(End::Closed), refused),
-                    );
+                if let Ok(target) = Pattern::parse(&target) {
+                    let error = error.map_or(ClientError::Ended(End::Closed), refused);
+                    self.end_follow(&target, error);
                 }
             }
             ServerMessage::History(page) => {
@@ -289,7 +305,6 @@ impl Session {
             }
             ServerMessage::Error(error) => self.refused(error, now),
             ServerMessage::Connected(_)
-            | ServerMessage::Subscribed(Subscribed::Pattern { .. })
             | ServerMessage::Unsubscribed { .. }
             | ServerMessage::Presence { .. }
             | ServerMessage::Joined { .. }
@@ -298,12 +313,12 @@ impl Session {
         }
     }
 
-    fn subscribed(&mut self, id: Option<&RequestId>, channel: &Channel, position: Position) {
+    fn subscribed(&mut self, id: Option<&RequestId>, target: &Pattern, place: Since) {
         let Some(RequestId::Number(id)) = id else { return };
         self.asked.remove(id);
-        let Some(follow) = self.follows.get_mut(channel) else { return };
+        let Some(follow) = self.follows.get_mut(target) else { return };
         if follow.stage == Stage::Asked(*id) {
-            follow.subscribed(position);
+            follow.subscribed(place);
             self.backoff.reset();
         }
     }
@@ -359,7 +374,7 @@ impl Session {
         for ask in late.iter().filter_map(|id| self.asks.remove(id)).collect::<Vec<_>>() {
             let _ = ask.reply.send(Err(ClientError::Deadline(self.request_timeout)));
         }
-        let due: Vec<Channel> =
+        let due: Vec<Pattern> =
             self.later.extract_if(.., |(at, _)| *at <= now).map(|(_, channel)| channel).collect();
         for channel in due {
             self.ask_for(&channel);
@@ -403,50 +418,50 @@ impl Session {
         self.last_request
     }
 
-    fn ask_for(&mut self, channel: &Channel) {
+    fn ask_for(&mut self, target: &Pattern) {
         if !self.connected {
             return;
         }
         let id = self.next_id();
-        let Some(follow) = self.follows.get_mut(channel) else { return };
+        let Some(follow) = self.follows.get_mut(target) else { return };
         if follow.stage == Stage::Due {
             follow.stage = Stage::Asked(id);
-            self.control.push_back(request(id, follow.request(channel)));
-            self.asked.insert(id, channel.clone());
+            self.control.push_back(request(id, follow.request(target)));
+            self.asked.insert(id, target.clone());
         }
     }
 
-    fn handed(&mut self, channel: &Channel, handed: Handed) {
+    fn handed(&mut self, target: &Pattern, handed: Handed) {
         match handed {
             Handed::Over => {}
             Handed::Full => {
-                self.unsubscribe(channel);
-                if let Some(follow) = self.follows.get(channel) {
-                    self.effects.push_back(Effect::Resting(channel.clone(), follow.sink()));
+                self.unsubscribe(target);
+                if let Some(follow) = self.follows.get(target) {
+                    self.effects.push_back(Effect::Resting(target.clone(), follow.sink()));
                 }
             }
-            Handed::Gone => self.drop_follow(channel),
+            Handed::Gone => self.drop_follow(target),
         }
     }
 
-    fn drop_follow(&mut self, channel: &Channel) {
-        if let Some(follow) = self.follows.remove(channel)
+    fn drop_follow(&mut self, target: &Pattern) {
+        if let Some(follow) = self.follows.remove(target)
             && matches!(follow.stage, Stage::Asked(_) | Stage::Live)
         {
-            self.unsubscribe(channel);
+            self.unsubscribe(target);
         }
     }
 
-    fn end_follow(&mut self, channel: &Channel, error: ClientError) {
-        if let Some(follow) = self.follows.remove(channel) {
+    fn end_follow(&mut self, target: &Pattern, error: ClientError) {
+        if let Some(follow) = self.follows.remove(target) {
             follow.end(error);
         }
     }
 
-    fn unsubscribe(&mut self, channel: &Channel) {
+    fn unsubscribe(&mut self, target: &Pattern) {
         if self.connected {
             let id = self.next_id();
-            let target = Target::Channels(vec![channel.clone()]);
+            let target = target_of(target);
             self.control.push_back(request(id, Operation::Unsubscribe(target)));
         }
     }
@@ -472,13 +487,4 @@ fn seq(id: Option<&RequestId>) -> Option<u64> {
 
 fn refused(error: ErrorMessage) -> ClientError {
     ClientError::Refused(Box::new(error))
-}
-
-fn known<'a>(
-    follows: &'a mut HashMap<Channel, Follow>,
-    name: &str,
-) -> Option<(Channel, &'a mut Follow)> {
-    let channel = follows.get_key_value(name).map(|(channel, _)| channel.clone())?;
-    let follow = follows.get_mut(&channel)?;
-    Some((channel, follow))
 }

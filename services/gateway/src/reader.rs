@@ -28,6 +28,9 @@ const TURN_MAX: Duration = Duration::from_secs(5);
 /// Before everything.
 const START: Position = Position { epoch: Epoch(0), offset: Offset(0) };
 
+/// Before the first event of the first epoch.
+const FIRST: Position = Position { epoch: Epoch::FIRST, offset: Offset(0) };
+
 /// Events of one selection, ascending.
 #[derive(Debug, Default)]
 pub struct Page {
@@ -102,6 +105,8 @@ impl Reader {
     ) -> Result<Page, Refusal> {
         let feed = self.hub.feed_of(selection);
         let partition = feed.partition;
+        // Epoch 0 is before the first one: from the beginning.
+        let after = if after.epoch == Epoch(0) { FIRST } else { after };
         if let Some((standing, frames)) = feed.recent(after) {
             if after > standing.position() {
                 return self.above(partition, after).await;
@@ -441,3 +446,6 @@ pub(crate) fn journal_refusal(error: JournalError) -> Refusal {
     Refusal::new(ErrorCode::JournalUnavailable, "the journal does not answer now")
         .retry_after(Duration::from_secs(1))
 }
+
+#[cfg(test)]
+mod tests;

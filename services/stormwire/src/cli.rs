@@ -102,7 +102,8 @@ Examples:
 Examples:
   stormwire subscribe room:lobby                     from now on
   stormwire subscribe room:lobby --last 10 --count 10
-  stormwire subscribe room:lobby --since 1:4104192   everything after a position")]
+  stormwire subscribe room:lobby --since 1:4104192   everything after a position
+  stormwire subscribe 'room:*'                       every channel of a namespace")]
     Subscribe(SubscribeArgs),
     /// Publishes a file of events (one JSON object a line), and ends with one line of figures
     #[command(after_help = "\
@@ -207,7 +208,7 @@ pub(crate) struct PublishArgs {
 /// `stormwire subscribe`.
 #[derive(Debug, Args)]
 pub(crate) struct SubscribeArgs {
-    /// The channel, namespace:name
+    /// The channel, namespace:name, or a pattern: 'namespace:*'
     pub(crate) channel: String,
     /// Everything after this position: epoch:offset, or an offset of epoch 1
     #[arg(long, value_name = "OFFSET", value_parser = position, conflicts_with = "last")]
@@ -215,6 +216,12 @@ pub(crate) struct SubscribeArgs {
     /// The last so many events first
     #[arg(long, value_name = "N")]
     pub(crate) last: Option<u32>,
+    /// Of a pattern: everything after this cursor
+    #[arg(long, value_name = "CURSOR", conflicts_with_all = ["since", "last"])]
+    pub(crate) cursor: Option<String>,
+    /// When this end is slow, only the newest event of each key
+    #[arg(long)]
+    pub(crate) latest: bool,
     /// End after so many events
     #[arg(long, value_name = "N")]
     pub(crate) count: Option<u64>,

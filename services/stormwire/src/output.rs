@@ -58,6 +58,7 @@ mod tests {
     #[test]
     fn an_event_is_one_line_with_its_data_as_it_was() {
         let mut shown = Event {
+            channel: stormwire_core::Channel::parse("a:b").unwrap(),
             position: Position { epoch: Epoch(1), offset: Offset(4096) },
             ts: Timestamp(7),
             id: "i".to_owned(),

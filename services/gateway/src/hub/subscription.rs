@@ -114,9 +114,9 @@ impl Subscription {
             return gathered.for_channel(channel, |message| self.outbox.answer(message));
         };
         wide.advance(self.feed().partition, position, |cursor| {
-            if let Some(message) = gathered.for_pattern(&wide.text, cursor) {
-                self.outbox.answer(message);
-            }
+            let partition = self.feed().partition;
+            gathered
+                .for_pattern(&wide.text, partition, cursor, |message| self.outbox.answer(message));
             true
         });
     }

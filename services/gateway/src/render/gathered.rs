@@ -1,7 +1,7 @@
 //! What one subscription is sent at once when it is not live: events of one channel, or of all channels
 //! that a pattern matches, and the gaps among them.
 
-use super::{Message, frame, message};
+use super::{Message, frame, message, pattern_events};
 use crate::hub::{Place, Selection, append, runs_by_channel};
 use crate::reader::{Page, Told};
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use stormwire_archive::StoredEvent;
 use stormwire_core::{Channel, Epoch, Partition, Position};
 use stormwire_wire::frame::Events;
 use stormwire_wire::protocol::{
-    self, Codec, Cursor, EventsEncoder, Gap, GapTarget, MessageBatch, ServerMessage,
+    Codec, Cursor, EventsBody, EventsEncoder, Gap, GapTarget, ServerMessage,
 };
 
 /// Gaps, and events by channel: between two gaps, in the order in which each channel came first.
@@ -109,30 +109,44 @@ impl Gathered {
         }
     }
 
-    /// The one message for a pattern's subscription, which stands at `cursor` afterwards; none where
-    /// there is nothing to be said.
-    pub(crate) fn for_pattern(self, pattern: &str, cursor: &Cursor) -> Option<Message> {
-        let mut batch = MessageBatch::new(self.codec);
-        let text = cursor.encode();
-        let items = self.items.into_iter();
-        let mut items = items
-            .filter(|item| !matches!(item, Item::Events { encoder, .. } if encoder.is_empty()))
-            .peekable();
-        while let Some(item) = items.next() {
+    /// Messages for a pattern's subscription, which stands at `cursor` afterwards. Each is whole by
+    /// itself and has the cursor that is true behind it: what comes before a gap, the gap, the rest.
+    pub(crate) fn for_pattern(
+        self,
+        pattern: &str,
+        partition: Partition,
+        cursor: &Cursor,
+        mut send: impl FnMut(Message),
+    ) {
+        let codec = self.codec;
+        let mut waiting: Vec<(Box<str>, EventsBody)> = Vec::new();
+        let flush = |waiting: &mut Vec<(Box<str>, EventsBody)>, cursor: &Cursor| {
+            let bodies = waiting.iter().map(|(channel, body)| (&**channel, body.clone()));
+            let bodies: Vec<_> = bodies.collect();
+            let message = pattern_events(codec, pattern, &bodies, cursor);
+            waiting.clear();
+            message
+        };
+        let at = |position: Position| {
+            let mut cursor = cursor.clone();
+            cursor.set(partition, position);
+            cursor
+        };
+        for item in self.items {
             match item {
-                Item::Events { channel, mut encoder } => {
-                    let is_last = items.peek().is_none();
-                    let cursor = is_last.then_some(&*text);
-                    encoder.body().write(batch.slot(), &channel, Some(pattern), cursor);
-                }
+                Item::Events { encoder, .. } if encoder.is_empty() => {}
+                Item::Events { channel, mut encoder } => waiting.push((channel, encoder.body())),
                 Item::Gap(from, to) => {
-                    let (pattern, cursor) = (pattern.into(), cursor.clone());
-                    let target = GapTarget::Pattern { pattern, cursor };
-                    let gap = ServerMessage::Gap(Gap { target, from, to });
-                    protocol::message(self.codec, batch.slot(), &gap);
+                    if !waiting.is_empty() {
+                        send(flush(&mut waiting, &at(from)));
+                    }
+                    let target = GapTarget::Pattern { pattern: pattern.into(), cursor: at(to) };
+                    send(message(codec, &ServerMessage::Gap(Gap { target, from, to })));
                 }
             }
         }
-        (!batch.is_empty()).then(|| frame(self.codec, batch.finish()))
+        if !waiting.is_empty() {
+            send(flush(&mut waiting, cursor));
+        }
     }
 }

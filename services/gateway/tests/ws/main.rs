@@ -4,6 +4,7 @@
 
 mod patterns;
 mod receipts;
+mod scenarios;
 mod server;
 mod slow;
 

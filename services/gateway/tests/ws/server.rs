@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_archive::Archive;
-use stormwire_core::{Clock, Pattern, SystemClock};
+use stormwire_archive::{Archive, Batch};
+use stormwire_core::{Clock, PartitionCount, Pattern, SystemClock};
 use stormwire_embedded::{Embedded, EmbeddedConfig};
 use stormwire_gateway::{Gateway, GatewayConfig, GatewayPorts};
 use stormwire_identity::{DevelopmentKey, TokenRequest};
@@ -15,6 +15,7 @@ use stormwire_limits::{Limits, LimitsConfig};
 use stormwire_presence::{LEASE, LocalPresence, LocalSignals};
 use stormwire_telemetry::Tasks;
 use stormwire_tokens::{KeySource, TokenLimits, Verifier, VerifierConfig};
+use stormwire_wire::frame::Frame;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
@@ -63,6 +64,7 @@ impl Server {
         let mut config =
             GatewayConfig { drain_spread: Duration::from_millis(200), ..GatewayConfig::default() };
         change(&mut config);
+        let (journal, archive) = (engine.journal(), engine.archive());
         let gateway = Gateway::new(
             config,
             GatewayPorts {
@@ -87,7 +89,44 @@ impl Server {
             engine.close().await;
             result
         });
-        Self { address, journal, archive, key, shutdown, served: Some(served), _dir: TempDir(dir) }
+        let served = Some(served);
+        Self { address, key, shutdown, journal, archive, served, _dir: TempDir(dir) }
+    }
+
+    /// Does what a worker does: everything goes into the archive, and all but the last frame of each
+    /// partition out of the journal.
+    pub(crate) async fn persist_and_trim(&self) {
+        let (count, ttl) = (PartitionCount::DEFAULT, Duration::from_secs(60));
+        let leases = self.archive.acquire("test", count, usize::from(count.get()), ttl).await;
+        for lease in leases.unwrap() {
+            let tip = self.journal.open(lease.partition).await.unwrap();
+            let ledger = self.archive.ledger(lease.partition).await.unwrap();
+            let expected_last = ledger.map_or(0, |entry| entry.last_seq);
+            let stored = self.journal.read(lease.partition, tip.epoch, 1, 4096, 1 << 24).await;
+            let frames = stored.unwrap().into_iter().filter(|frame| frame.seq > expected_last);
+            let frames = frames
+                .map(|frame| (frame.seq, frame.ts, Frame::decode(&frame.bytes).unwrap()))
+                .filter(|(.., frame)| frame.events().is_some())
+                .collect();
+            let batch = Batch {
+                epoch: tip.epoch,
+                expected_last,
+                through: tip.last,
+                last_frame: None,
+                frames,
+                gaps: Vec::new(),
+                undecodable: Vec::new(),
+            };
+            self.archive.persist(&lease, &batch).await.unwrap();
+            let through = tip.last.saturating_sub(1);
+            self.journal.trim(lease.partition, tip.epoch, through).await.unwrap();
+        }
+    }
+
+    /// The oldest frame that the journal still has of a channel's partition.
+    pub(crate) async fn first_of(&self, channel: &str) -> u64 {
+        let partition = PartitionCount::DEFAULT.of(channel.as_bytes());
+        self.journal.tip(partition).await.unwrap().first
     }
 
     /// A token with every right and no limits.

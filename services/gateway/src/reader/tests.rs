@@ -1,0 +1,195 @@
+//! Reading in the journal: holes, frames that nobody can read, and a thousand readers at once.
+
+mod journal;
+
+use super::*;
+use crate::hub::Standing;
+use axum::body::Bytes;
+use futures::future::join_all;
+use journal::Watched;
+use std::sync::atomic::Ordering;
+use stormwire_archive::{Batch, Gap};
+use stormwire_core::{FrameSeq, PartitionCount, SystemClock};
+use stormwire_embedded::{Embedded, EmbeddedConfig};
+use stormwire_wire::frame::{EventParts, EventsBuilder, FrameBuilder, FrameId};
+
+const P0: Partition = Partition(0);
+
+struct World {
+    engine: Embedded,
+    journal: Arc<Watched>,
+    hub: Arc<Hub>,
+    reader: Reader,
+    dir: std::path::PathBuf,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn channel(name: &str) -> Channel {
+    Channel::parse(name).unwrap()
+}
+
+fn at(seq: FrameSeq, index: u16) -> Position {
+    Position { epoch: Epoch(1), offset: Offset::new(seq, index) }
+}
+
+fn frame(seq: FrameSeq, channels: &[&str]) -> Bytes {
+    let mut builder = FrameBuilder::default();
+    for name in channels {
+        let mut events = EventsBuilder::default();
+        events.push(&EventParts { data: b"1", ..EventParts::default() }).unwrap();
+        builder.push(&channel(name), "alice", "", 0, None, &events.take());
+    }
+    builder.finish(FrameId { appender: [1; 16], counter: seq })
+}
+
+impl World {
+    async fn new() -> Self {
+        let dir = std::env::temp_dir().join(format!("stormwire-read-{:x}", rand::random::<u64>()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let file = dir.join("stormwire.db");
+        let engine = Embedded::open(file, EmbeddedConfig::default(), Arc::new(SystemClock));
+        let engine = engine.await.unwrap();
+        let journal = Arc::new(Watched::new(engine.journal()));
+        let hub = Arc::new(Hub::new(PartitionCount::new(1).unwrap(), 1 << 20));
+        let reader = Reader::new(
+            Arc::clone(&hub),
+            Arc::clone(&journal) as Arc<dyn Journal>,
+            engine.archive(),
+        );
+        journal.open(P0).await.unwrap();
+        Self { engine, journal, hub, reader, dir }
+    }
+
+    /// The same, with a reader that has read nothing yet.
+    fn with_another_reader(mut self) -> Self {
+        let journal = Arc::clone(&self.journal) as Arc<dyn Journal>;
+        self.reader = Reader::new(Arc::clone(&self.hub), journal, self.engine.archive());
+        self
+    }
+
+    async fn append(&self, frame: Bytes) {
+        let last = self.journal.tip(P0).await.unwrap().last;
+        self.journal.append(P0, Epoch(1), last, frame).await.unwrap();
+    }
+
+    /// What one is told from `from` on, by the reader's own pages.
+    async fn told(&self, selection: &Selection, mut from: Position) -> Vec<Told> {
+        let mut told = Vec::new();
+        loop {
+            let page = self.reader.after(selection, from, 3, 1 << 20).await.unwrap();
+            let (next, more) = (page.next.unwrap(), page.more);
+            told.extend(page.into_told());
+            if !more || next == from {
+                return told;
+            }
+            from = next;
+        }
+    }
+}
+
+fn places(told: &[Told]) -> Vec<String> {
+    let place = |told: &Told| match told {
+        Told::Event(event) => format!("{}", event.position.offset.seq()),
+        Told::Gap(from, to) => format!("gap {}..{}", from.offset.seq(), to.offset.seq()),
+    };
+    told.iter().map(place).collect()
+}
+
+#[tokio::test]
+async fn a_hole_and_a_frame_that_nobody_can_read_are_gaps_in_their_place() {
+    let world = World::new().await;
+    for seq in 1..=9 {
+        let bytes = if seq == 7 { Bytes::from_static(b"rubbish") } else { frame(seq, &["a:x"]) };
+        world.append(bytes).await;
+    }
+    world.journal.lose([3, 4]);
+    for selection in [Selection::Channel(channel("a:x")), Selection::Prefix(P0, "a:".into())] {
+        let told = world.told(&selection, START).await;
+        assert_eq!(places(&told), ["1", "2", "gap 2..4", "5", "6", "gap 6..7", "8", "9"]);
+        let inside = world.told(&selection, at(3, 7)).await;
+        assert_eq!(places(&inside), ["gap 3..4", "5", "6", "gap 6..7", "8", "9"]);
+    }
+    // A frame that is merely late in one answer is no hole.
+    world.journal.find_all();
+    world.journal.hide([3, 4]);
+    let world = world.with_another_reader();
+    let told = world.told(&Selection::Channel(channel("a:x")), START).await;
+    assert_eq!(places(&told)[..5], ["1", "2", "3", "4", "5"]);
+}
+
+#[tokio::test]
+async fn what_is_trimmed_while_it_is_read_comes_from_the_archive() {
+    let world = World::new().await;
+    for seq in 1..=9 {
+        world.append(frame(seq, &["a:x"])).await;
+    }
+    let archive = world.engine.archive();
+    let lease = archive.acquire("w", PartitionCount::new(1).unwrap(), 1, Duration::from_secs(60));
+    let lease = lease.await.unwrap().remove(0);
+    let stored = world.journal.read(P0, Epoch(1), 1, 9, 1 << 20).await.unwrap();
+    let frames = stored.into_iter().map(|stored| {
+        (stored.seq, stored.ts, stormwire_wire::frame::Frame::decode(&stored.bytes).unwrap())
+    });
+    let lost = Gap {
+        epoch: Epoch(1),
+        from: Offset::new(4, 0),
+        to: Offset::new(4, 4095),
+        reason: "hole".to_owned(),
+    };
+    let batch = Batch {
+        epoch: Epoch(1),
+        expected_last: 0,
+        through: 7,
+        last_frame: None,
+        frames: frames.filter(|(seq, ..)| *seq != 4 && *seq <= 7).collect(),
+        gaps: vec![lost],
+        undecodable: Vec::new(),
+    };
+    archive.persist(&lease, &batch).await.unwrap();
+    world.journal.trim(P0, Epoch(1), 7).await.unwrap();
+    for selection in [Selection::Channel(channel("a:x")), Selection::Prefix(P0, "a:".into())] {
+        let told = world.told(&selection, START).await;
+        assert_eq!(places(&told), ["1", "2", "3", "gap 3..4", "5", "6", "7", "8", "9"]);
+    }
+    // Between the archive's answer and the journal's: the next page goes to the archive again.
+    let selection = Selection::Channel(channel("a:x"));
+    let page = world.reader.scan_after(P0, &selection, at(2, 4095), 10, 1 << 20).await.unwrap();
+    assert!(page.events.is_empty() && page.gaps.is_empty() && page.more, "{page:?}");
+    assert_eq!(page.next, Some(at(2, 4095)));
+}
+
+/// `catch-up-herd`: a thousand parked readers of quiet channels cost a handful of reads, not a thousand.
+#[tokio::test]
+async fn a_thousand_readers_of_quiet_channels_share_their_reads() {
+    const READERS: usize = 1_000;
+    let world = World::new().await;
+    // A busy log in which each of the thousand has one event.
+    for seq in 0..200u64 {
+        let quiet = (seq * 5..seq * 5 + 5).map(|reader| format!("quiet:{reader}"));
+        let names: Vec<String> = std::iter::once("busy:x".to_owned()).chain(quiet).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        world.append(frame(seq + 1, &names)).await;
+    }
+    let standing = Standing { epoch: Epoch(1), last: 200 };
+    world.hub.feeds()[0].start(standing);
+    let reads = || world.journal.reads.load(Ordering::Relaxed);
+    let tips = || world.journal.tips.load(Ordering::Relaxed);
+    let before = (reads(), tips());
+    let one = async |reader: usize| {
+        let selection = Selection::Channel(channel(&format!("quiet:{reader}")));
+        world.told(&selection, START).await
+    };
+    let all = join_all((0..READERS).map(one)).await;
+    for (reader, told) in all.iter().enumerate() {
+        let [Told::Event(event)] = &told[..] else { panic!("{reader}: {told:?}") };
+        assert_eq!(event.position.offset.seq(), reader as u64 / 5 + 1);
+    }
+    let (reads, tips) = (reads() - before.0, tips() - before.1);
+    println!("{READERS} readers: {reads} reads and {tips} tips of the journal");
+    assert!(reads < 40 && tips < 40, "{reads} reads and {tips} tips for {READERS} readers");
+}
