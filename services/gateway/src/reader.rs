@@ -8,6 +8,7 @@ mod scan;
 
 use crate::hub::{Hub, Selection, after_frame, next_frame};
 use collect::{Collector, continue_from, of_archive, page_of_recent};
+use parking_lot::Mutex;
 use scan::{SCAN_BYTES, Scanned, Scans};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use stormwire_archive::{Archive, ArchiveError, HistoryPage, HistoryQuery, Stored
 use stormwire_core::{Channel, Epoch, ErrorCode, Offset, Partition, Position, Refusal, Timestamp};
 use stormwire_journal::{Journal, JournalError, Tip};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 /// Events of one page while a time is looked for.
 const SEARCH_EVENTS: usize = 1_000;
@@ -22,6 +24,8 @@ const SEARCH_EVENTS: usize = 1_000;
 const READS_MAX: usize = 16;
 /// How often a page is asked for anew because the journal was trimmed in between.
 const JOINS_MAX: usize = 3;
+/// How long it is known where a journal begins.
+const START_KNOWN_FOR: Duration = Duration::from_secs(1);
 /// How long a read may wait for its turn.
 const TURN_MAX: Duration = Duration::from_secs(5);
 
@@ -82,12 +86,15 @@ pub struct Reader {
     archive: Arc<dyn Archive>,
     turns: Semaphore,
     scans: Scans,
+    /// Where each partition's journal went on by itself, and when that was asked.
+    starts: Box<[Mutex<Option<(Instant, Position)>>]>,
 }
 
 impl Reader {
     pub(crate) fn new(hub: Arc<Hub>, journal: Arc<dyn Journal>, archive: Arc<dyn Archive>) -> Self {
         let scans = Scans::new(hub.partitions());
-        Self { hub, journal, archive, turns: Semaphore::new(READS_MAX), scans }
+        let starts = hub.partitions().all().map(|_| Mutex::default()).collect();
+        Self { hub, journal, archive, turns: Semaphore::new(READS_MAX), scans, starts }
     }
 
     /// The oldest events behind `after`: at most `limit` and about `bytes` of data. An empty page
@@ -146,7 +153,7 @@ impl Reader {
         limit: usize,
         bytes: usize,
     ) -> Result<HistoryPage, ArchiveError> {
-        let from = self.journal_from(partition).await;
+        let from = self.journal_from_lately(partition).await;
         match selection {
             Selection::Channel(channel) => {
                 let query = HistoryQuery::After(after);
@@ -387,6 +394,20 @@ impl Reader {
         }
         let tip: Tip = self.journal.open(feed.partition).await.map_err(journal_refusal)?;
         Ok(after_frame(tip.epoch, tip.last))
+    }
+
+    /// As [`Reader::journal_from`], asked once a second for all. An older answer is a lower one: a page
+    /// that joins there and no longer joins the journal is asked for anew.
+    async fn journal_from_lately(&self, partition: Partition) -> Position {
+        let start = &self.starts[usize::from(partition.0)];
+        if let Some((at, from)) = *start.lock()
+            && at.elapsed() < START_KNOWN_FOR
+        {
+            return from;
+        }
+        let from = self.journal_from(partition).await;
+        *start.lock() = Some((Instant::now(), from));
+        from
     }
 
     /// Where the journal goes on by itself; beyond everything while that is not known, so that only the
