@@ -241,47 +241,10 @@ impl Session {
                     drop(room);
                 }
             }
-            ServerMessage::Events(message) => {
-                let Ok(channel) = Channel::parse(&message.channel) else { return };
-                let target = match &message.pattern {
-                    None => Pattern::Exact(channel.clone()),
-                    Some(pattern) => match Pattern::parse(pattern) {
-                        Ok(pattern) => pattern,
-                        Err(_) => return,
-                    },
-                };
-                let Some(follow) = self.follows.get_mut(&target) else { return };
-                let handed = follow.events(&channel, message);
-                self.handed(&target, handed);
-            }
-            ServerMessage::Gap(gap) => {
-                let target = match &gap.target {
-                    GapTarget::Channel(channel) => Pattern::Exact(channel.clone()),
-                    GapTarget::Pattern { pattern, .. } => match Pattern::parse(pattern) {
-                        Ok(pattern) => pattern,
-                        Err(_) => return,
-                    },
-                };
-                let Some(follow) = self.follows.get_mut(&target) else { return };
-                let handed = follow.gap(gap);
-                self.handed(&target, handed);
-            }
-            ServerMessage::Subscribed(Subscribed::Channel { id, channel, position, .. }) => {
-                let target = Pattern::Exact(channel);
-                self.subscribed(id.as_ref(), &target, Since::Position(position));
-            }
-            ServerMessage::Subscribed(Subscribed::Pattern { id, pattern, cursor, .. }) => {
-                let Ok(target) = Pattern::parse(&pattern) else { return };
-                self.subscribed(id.as_ref(), &target, Since::Cursor(cursor));
-            }
-            ServerMessage::Unsubscribed { id: None, target } => {
-                // The server ended it; why, it has said before.
-                let error = self.last_error.clone();
-                if let Ok(target) = Pattern::parse(&target) {
-                    let error = error.map_or(ClientError::Ended(End::Closed), refused);
-                    self.end_follow(&target, error);
-                }
-            }
+            ServerMessage::Events(_)
+            | ServerMessage::Gap(_)
+            | ServerMessage::Subscribed(_)
+            | ServerMessage::Unsubscribed { id: None, .. } => self.following(message),
             ServerMessage::History(page) => {
                 if let Some((ask, channel)) =
                     self.answered(page.id.as_ref()).zip(Channel::parse(&page.channel).ok())
@@ -310,6 +273,48 @@ impl Session {
             | ServerMessage::Joined { .. }
             | ServerMessage::Left { .. }
             | ServerMessage::Signal { .. } => {}
+        }
+    }
+
+    /// What is said about subscriptions.
+    fn following(&mut self, message: ServerMessage<'_>) {
+        match message {
+            ServerMessage::Events(message) => {
+                let Ok(channel) = Channel::parse(&message.channel) else { return };
+                let exact = || Ok(Pattern::Exact(channel.clone()));
+                let target = message.pattern.as_deref().map_or_else(exact, Pattern::parse);
+                let Ok(target) = target else { return };
+                let Some(follow) = self.follows.get_mut(&target) else { return };
+                let handed = follow.events(&channel, message);
+                self.handed(&target, handed);
+            }
+            ServerMessage::Gap(gap) => {
+                let target = match &gap.target {
+                    GapTarget::Channel(channel) => Ok(Pattern::Exact(channel.clone())),
+                    GapTarget::Pattern { pattern, .. } => Pattern::parse(pattern),
+                };
+                let Ok(target) = target else { return };
+                let Some(follow) = self.follows.get_mut(&target) else { return };
+                let handed = follow.gap(gap);
+                self.handed(&target, handed);
+            }
+            ServerMessage::Subscribed(Subscribed::Channel { id, channel, position, .. }) => {
+                let target = Pattern::Exact(channel);
+                self.subscribed(id.as_ref(), &target, Since::Position(position));
+            }
+            ServerMessage::Subscribed(Subscribed::Pattern { id, pattern, cursor, .. }) => {
+                let Ok(target) = Pattern::parse(&pattern) else { return };
+                self.subscribed(id.as_ref(), &target, Since::Cursor(cursor));
+            }
+            ServerMessage::Unsubscribed { id: None, target } => {
+                // The server ended it; why, it has said before.
+                let error = self.last_error.clone();
+                if let Ok(target) = Pattern::parse(&target) {
+                    let error = error.map_or(ClientError::Ended(End::Closed), refused);
+                    self.end_follow(&target, error);
+                }
+            }
+            _ => {}
         }
     }
 

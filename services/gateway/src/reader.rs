@@ -79,6 +79,9 @@ impl Page {
     }
 }
 
+/// When it was asked, and where a journal went on by itself then.
+type Start = (Instant, Position);
+
 /// Reads history for every transport.
 pub struct Reader {
     hub: Arc<Hub>,
@@ -87,7 +90,7 @@ pub struct Reader {
     turns: Semaphore,
     scans: Scans,
     /// Where each partition's journal went on by itself, and when that was asked.
-    starts: Box<[Mutex<Option<(Instant, Position)>>]>,
+    starts: Box<[Mutex<Option<Start>>]>,
 }
 
 impl Reader {
