@@ -59,6 +59,10 @@ pub(crate) enum How {
     HalfOpen,
     /// Everything comes late.
     Slow,
+    /// What is said arrives, what is answered waits.
+    AnswersLost,
+    /// Some live messages never come.
+    Forgetful,
 }
 
 /// One fault.
@@ -255,6 +259,8 @@ impl<'a> Field<'a> {
             How::Cut => Network::Cut,
             How::HalfOpen => Network::HalfOpen,
             How::Slow => Network::Slow(DELAY),
+            How::AnswersLost => Network::AnswersLost,
+            How::Forgetful => Network::Forgetful,
         };
         let ways: Vec<_> = ways.into_iter().map(|way| (Arc::clone(&way), way.spoilt())).collect();
         ways.iter().for_each(|(way, _)| way.set(network));

@@ -4,7 +4,7 @@ use crate::faults::Between::{
     GatewayAndJournal, GatewaysAndRedis, NatsNodes, ServicesAndArchive, WorkerAndJournal,
 };
 use crate::faults::Fault::{self, CutSockets, Freeze, FullArchive, FullJournal, Kill, Network};
-use crate::faults::How::{Cut, HalfOpen, Slow};
+use crate::faults::How::{AnswersLost, Cut, Forgetful, HalfOpen, Slow};
 use crate::faults::Who::{
     Gateway, NatsFollower, NatsLeader, Postgres, Redis, TwoNatsNodes, Worker,
 };
@@ -99,9 +99,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     scenario("redis-stop", &[Freeze(Redis)], SHORT, "a silent Redis stops nobody"),
     scenario(
         "nats-partition",
-        &[Network(NatsNodes, Cut), Network(NatsNodes, HalfOpen)],
+        &[Network(NatsNodes, Cut)],
+        (1_500, 5_000),
+        "a node apart from the others takes no frames, and what it did not pass on is fetched",
+    ),
+    scenario(
+        "nats-half-open",
+        &[Network(NatsNodes, HalfOpen)],
         LONG,
-        "a node apart from the others neither takes frames nor lies about them",
+        "a node that hears nothing neither takes frames nor lies about them",
     ),
     scenario("nats-delay", &[Network(NatsNodes, Slow)], LONG, "slow replication is slow, no more"),
     scenario(
@@ -115,6 +121,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         &[Network(WorkerAndJournal, Cut)],
         SHORT,
         "a worker goes on behind the ledger, not where its connection broke",
+    ),
+    scenario(
+        "journal-answers-lost",
+        &[Network(GatewayAndJournal, AnswersLost)],
+        LONG,
+        "a frame whose acknowledgement does not come is found or sent again, and stored once",
+    ),
+    scenario(
+        "live-messages-lost",
+        &[Network(GatewayAndJournal, Forgetful)],
+        LONG,
+        "a live frame that never came is seen as a hole and fetched",
     ),
     scenario(
         "journal-half-open",
@@ -203,6 +221,8 @@ const MIXED: &[Fault] = &[
     Network(ServicesAndArchive, HalfOpen),
     Network(ServicesAndArchive, Slow),
     Network(GatewaysAndRedis, Cut),
+    Network(GatewayAndJournal, AnswersLost),
+    Network(GatewayAndJournal, Forgetful),
     CutSockets,
 ];
 
@@ -215,10 +235,10 @@ pub(crate) fn named(name: &str) -> Option<Scenario> {
 pub(crate) const COMPILED_IN: &[(&str, &str)] = &[
     ("early-acknowledgement", "nats-two-kill"),
     ("ledger-check-skipped", "worker-stop"),
-    ("contiguity-check-off", "journal-partition"),
+    ("contiguity-check-off", "live-messages-lost"),
     ("hole-repair-off", "journal-partition"),
     ("repeats-let-through", "sockets-cut"),
     ("fail-stop-off", "journal-full"),
-    ("append-without-expected-sequence", "gateway-stop"),
+    ("append-without-expected-sequence", "journal-answers-lost"),
     ("trim-below-the-ledger", "postgres-stop"),
 ];

@@ -3,7 +3,10 @@
 //! It can be cut (connections are reset and new ones refused), made slow, or made half-open: bytes
 //! are taken or not, nothing is passed on, and nobody is told, as behind a firewall that forgot.
 
+mod messages;
+
 use crate::ports::Port;
+use messages::Messages;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +32,9 @@ pub enum Network {
     HalfOpen,
     /// What the client sends passes; what the server answers waits.
     AnswersLost,
+    /// Of a NATS server's live messages some are left out, and nobody is told; all else passes. Before
+    /// another server nothing is.
+    Forgetful,
 }
 
 /// A proxy on a port of its own. Its connections end when it is dropped.
@@ -134,14 +140,17 @@ async fn pass(
     (answers, spoilt): (bool, &AtomicU64),
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
+    // A NATS server greets first.
+    let (mut is_nats, mut messages, mut kept) = (None, Messages::default(), Vec::new());
     loop {
         let read = from.read(&mut buffer).await?;
         let passes = |now: &Network| match now {
-            Network::Healthy | Network::Slow(_) => true,
+            Network::Healthy | Network::Slow(_) | Network::Forgetful => true,
             Network::AnswersLost => !answers,
             Network::Cut | Network::HalfOpen => false,
         };
-        spoilt.fetch_add(u64::from(*network.borrow() != Network::Healthy), Ordering::Relaxed);
+        let passes_as_ever = matches!(*network.borrow(), Network::Healthy | Network::Forgetful);
+        spoilt.fetch_add(u64::from(!passes_as_ever), Ordering::Relaxed);
         let now = network.wait_for(passes).await.map(|now| *now).map_err(std::io::Error::other)?;
         if let Network::Slow(delay) = now {
             tokio::time::sleep(delay).await;
@@ -149,7 +158,15 @@ async fn pass(
         if read == 0 {
             return to.shutdown().await;
         }
-        to.write_all(&buffer[..read]).await?;
+        let read = &buffer[..read];
+        if answers && is_nats.get_or_insert_with(|| read.starts_with(b"INFO ")) == &true {
+            kept.clear();
+            let lost = messages.pass(read, now == Network::Forgetful, &mut kept);
+            spoilt.fetch_add(lost, Ordering::Relaxed);
+            to.write_all(&kept).await?;
+        } else {
+            to.write_all(read).await?;
+        }
     }
 }
 
