@@ -9,6 +9,7 @@ use futures::stream::FuturesUnordered;
 use http::Uri;
 use rand::Rng as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use stormwire_core::Pattern;
 use stormwire_wire::protocol::Connected;
@@ -34,6 +35,7 @@ pub(crate) struct Actor {
     pub(crate) commands: mpsc::Receiver<Command>,
     /// Hears of the first connection, or that there will be none.
     first: Option<oneshot::Sender<Result<(), End>>>,
+    connections: Arc<AtomicU64>,
     backoff: Backoff,
     /// Tokens refused one after the other.
     tokens_refused: u32,
@@ -60,6 +62,7 @@ impl Actor {
         producer: Arc<str>,
         commands: mpsc::Receiver<Command>,
         first: oneshot::Sender<Result<(), End>>,
+        connections: Arc<AtomicU64>,
     ) -> Result<Self, End> {
         let urls =
             config.urls.iter().map(|url| dial::socket_url(url)).collect::<Result<Vec<_>, _>>()?;
@@ -82,6 +85,7 @@ impl Actor {
             session,
             commands,
             first: Some(first),
+            connections,
             backoff,
             tokens_refused: 0,
             closing: None,
@@ -98,6 +102,7 @@ impl Actor {
                 Err(end) => break end,
             };
             let since = Instant::now();
+            self.connections.fetch_add(1, Ordering::Relaxed);
             let lost = self.serve(socket, &connected, token).await;
             self.session.disconnected();
             if self.is_done() {

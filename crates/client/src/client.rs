@@ -8,6 +8,7 @@ use crate::{ClientConfig, ClientError, Delivery, End, History};
 use futures::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use stormwire_core::{Channel, Epoch, Offset, Pattern, Position, Timestamp};
@@ -53,6 +54,7 @@ pub struct Client {
     room: Arc<Semaphore>,
     room_max: u32,
     producer: Arc<str>,
+    connections: Arc<AtomicU64>,
     subscription_queue: usize,
 }
 
@@ -77,9 +79,11 @@ impl Client {
             room: Arc::new(Semaphore::new(room_max as usize)),
             room_max,
             producer: Arc::clone(&producer),
+            connections: Arc::default(),
             subscription_queue: config.subscription_queue.max(1),
         };
-        let actor = Actor::new(config, producer, inbox, first).map_err(ClientError::Ended)?;
+        let actor = Actor::new(config, producer, inbox, first, Arc::clone(&client.connections))
+            .map_err(ClientError::Ended)?;
         tokio::spawn(actor.run());
         match is_connected.await {
             Ok(Ok(())) => Ok(client),
@@ -92,6 +96,12 @@ impl Client {
     #[must_use]
     pub fn producer(&self) -> &str {
         &self.producer
+    }
+
+    /// How many connections there have been: 1 after the first, and one more after each reconnect.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Publishes events on one channel and waits until they are durable. What is refused for now, and

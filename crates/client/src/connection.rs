@@ -118,12 +118,12 @@ impl Actor {
                     for _ in 0..MESSAGES_AT_ONCE {
                         let Some(message) = next else { break };
                         if let Some(lost) = self.read(message) {
-                            return lost;
+                            return self.told(&link, lost);
                         }
                         next = stream.next().now_or_never();
                     }
                     if let Some(Some(lost)) = next.map(|message| self.read(message)) {
-                        return lost;
+                        return self.told(&link, lost);
                     }
                 }
                 _ = self.commands.recv_many(&mut buffer, COMMANDS_AT_ONCE), if !self.has_all_commands() => {}
@@ -133,6 +133,16 @@ impl Actor {
                 Some(()) = has_room(ahead.as_ref()), if full => {}
                 () = sleep_until(timer) => {}
             }
+        }
+    }
+
+    /// A server that has told its clients to move closes a little before or after they do: then there
+    /// is nothing to wait for, each has its own slot already.
+    fn told(&self, link: &Link, lost: Lost) -> Lost {
+        let is_moving = link.move_at.is_some() || self.session.is_told_to_move();
+        match lost {
+            Lost::Refused(Refused::Later { .. }) | Lost::Again { .. } if is_moving => Lost::Moved,
+            lost => lost,
         }
     }
 

@@ -178,6 +178,8 @@ impl Session {
         self.control.clear();
         self.asked.clear();
         self.later.clear();
+        // What was asked of this connection is not for the next one to do.
+        self.effects.retain(|effect| matches!(effect, Effect::Resting(..)));
         for follow in self.follows.values_mut() {
             if follow.stage != Stage::Resting {
                 follow.stage = Stage::Due;
@@ -205,6 +207,11 @@ impl Session {
     /// The next thing for the connection to do.
     pub(crate) fn next_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
+    }
+
+    /// Whether the server has told to move and nobody has done so yet.
+    pub(crate) fn is_told_to_move(&self) -> bool {
+        self.effects.iter().any(|effect| matches!(effect, Effect::Move(_)))
     }
 
     /// Asks the server whether it is there, with nobody waiting for the answer.

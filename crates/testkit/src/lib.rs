@@ -18,6 +18,7 @@ mod process;
 mod server;
 mod wait;
 
+pub mod faults;
 pub mod nats;
 pub mod postgres;
 pub mod proxy;

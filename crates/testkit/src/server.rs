@@ -221,6 +221,13 @@ impl Server {
         }
     }
 
+    /// Sends it the signal that asks it to end, and does not wait: see [`Self::is_running`].
+    pub fn terminate(&self) {
+        if let Some(pid) = self.pid() {
+            process::signal_one(pid, self.launch.stop);
+        }
+    }
+
     /// Stops it where it stands: connections stay open and nobody answers.
     pub async fn pause(&self) {
         self.signal(libc::SIGSTOP).await;

@@ -27,11 +27,17 @@ use stormwire_tokens::Verifier;
 use stormwire_web::WebConfig;
 use stormwire_wire::protocol::ServerMessage;
 use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 
-/// How long the end of the drain may take beyond its spread: the publish deadline.
+/// How long the drain may take beyond its spread: the publish deadline.
 const DRAIN_MAX: Duration = Duration::from_secs(15);
+/// How much of that may pass before the connections are told to move: partitions that nobody takes and
+/// lanes that no journal empties must not hold them up.
+const HAND_OVER_MAX: Duration = Duration::from_secs(5);
+/// Longest wait for the gateway's own tasks at the end.
+const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a gateway is to behave. Where a field has a unit it is in its name.
 #[derive(Debug, Clone)]
@@ -196,7 +202,8 @@ impl Gateway {
     }
 
     /// Serves clients on `listener` until `shutdown`, then drains: not ready, partitions handed over,
-    /// connections told to move over [`GatewayConfig::drain_spread`], lanes flushed.
+    /// connections told to move over [`GatewayConfig::drain_spread`], lanes flushed again. What has not
+    /// ended 15 s after the spread is cut off.
     ///
     /// # Errors
     /// What the listener reports.
@@ -210,19 +217,28 @@ impl Gateway {
         let service = self.routes().into_make_service_with_connect_info::<PeerAddress>();
         let server = axum::serve(NoDelay(listener), service).with_graceful_shutdown(stopped);
         let server = std::future::IntoFuture::into_future(server);
-        tokio::pin!(server);
+        let mut server = std::pin::pin!(server);
         tokio::select! {
             result = &mut server => return result,
             () = shutdown.cancelled() => {}
         }
         self.draining.cancel();
+        let deadline = Instant::now() + self.context.config.drain_spread + DRAIN_MAX;
         let drain = async {
             self.drain().await;
             stop_accepting.cancel();
         };
-        let (result, ()) = tokio::join!(server, drain);
+        let ended = timeout_at(deadline, async { tokio::join!(server, drain) }).await;
+        let result = ended.map_or_else(
+            |_| {
+                let connections = self.context.connections.len();
+                tracing::warn!(connections, "the drain took too long; what is left is cut off");
+                Ok(())
+            },
+            |(result, ())| result,
+        );
         self.tasks.shutdown();
-        if let Err(left) = self.tasks.drain(DRAIN_MAX).await {
+        if let Err(left) = self.tasks.drain(TASKS_END_WITHIN).await {
             tracing::warn!(tasks = ?left, "tasks were still running at the end of the drain");
         }
         result
@@ -242,7 +258,7 @@ impl Gateway {
     async fn drain(&self) {
         let connections = &self.context.connections;
         tracing::info!(connections = connections.len(), "draining");
-        self.context.ingest.drain().await;
+        let _ = timeout(HAND_OVER_MAX, self.context.ingest.drain()).await;
         let outboxes = connections.outboxes();
         let spread = self.context.config.drain_spread;
         let slots = u32::try_from(outboxes.len()).unwrap_or(u32::MAX).max(1);
@@ -251,7 +267,7 @@ impl Gateway {
             let moving = ServerMessage::Moving { reconnect_after: slot(i) };
             outbox.answer(render::message(outbox.codec(), &moving));
         }
-        let start = tokio::time::Instant::now();
+        let start = Instant::now();
         for (i, outbox) in outboxes.iter().enumerate() {
             tokio::time::sleep_until(start + slot(i)).await;
             outbox.close(CloseCode::Moving, "this server is going away; connect again");
@@ -260,9 +276,7 @@ impl Gateway {
         for outbox in connections.outboxes() {
             outbox.close(CloseCode::Moving, "this server is going away; connect again");
         }
-        if tokio::time::timeout(DRAIN_MAX, connections.empty()).await.is_err() {
-            tracing::warn!(connections = connections.len(), "connections outlived the drain");
-        }
+        connections.empty().await;
         self.context.ingest.drain().await;
     }
 }

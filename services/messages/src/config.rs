@@ -28,6 +28,9 @@ pub struct MessagesConfig {
     pub retention: Retention,
     /// How often the one worker that maintains the archive looks for what is to be removed.
     pub retain_every: Duration,
+    /// How long a frame must be missing, at every look, before it is told as a gap: longer than a
+    /// leader of the journal that was cut off from the others goes on answering.
+    pub hole_proof: Duration,
     /// Longest wait for batches on their way when the worker stops.
     pub drain: Duration,
 }
@@ -45,6 +48,7 @@ impl Default for MessagesConfig {
             check_every: Duration::from_secs(1),
             retention: Retention::default(),
             retain_every: Duration::from_secs(60),
+            hole_proof: Duration::from_secs(15),
             drain: Duration::from_secs(10),
         }
     }

@@ -8,13 +8,15 @@ use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition};
 use stormwire_journal::{Journal, JournalError, StoredFrame, Tail, TailEvent};
 use stormwire_wire::frame::{Frame, FrameId};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Most frames asked for at once while something is missing one by one.
 const PROBES: u64 = 64;
 /// Bounds of the wait after a failure.
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Looks at something missing before it is believed to be.
+const LOOKS: u32 = 10;
 
 /// What is known about the place that was asked for.
 #[derive(Debug)]
@@ -41,11 +43,14 @@ pub(crate) struct Follow {
     journal: Arc<dyn Journal>,
     partition: Partition,
     check_every: Duration,
+    hole_proof: Duration,
     tail: Option<Tail>,
     behind: bool,
     /// The last frame that was read, and whether the journal has said since that it may be another log.
     last: Option<(Epoch, FrameSeq, FrameId)>,
     disturbed: bool,
+    /// What was missing at every look since then: this place and all up to this frame.
+    doubted: Option<(Place, FrameSeq, Instant)>,
     backoff: Duration,
 }
 
@@ -54,16 +59,19 @@ impl Follow {
         journal: Arc<dyn Journal>,
         partition: Partition,
         check_every: Duration,
+        hole_proof: Duration,
     ) -> Self {
         let (tail, last) = (None, None);
         Self {
             journal,
             partition,
             check_every,
+            hole_proof,
             tail,
             behind: true,
             last,
             disturbed: false,
+            doubted: None,
             backoff: BACKOFF_MIN,
         }
     }
@@ -161,13 +169,19 @@ impl Follow {
             return Ok(Some(Found::Frames(frames)));
         }
         match self.state_of(place).await? {
-            Missing::NotYet => Ok(None),
+            Missing::NotYet => {
+                self.doubted = None;
+                Ok(None)
+            }
             Missing::Shorter => Ok(Some(Found::Shorter)),
             Missing::Trimmed(through) => Ok(Some(Found::Gap { through, reason: "trimmed" })),
             Missing::Ended { epoch: present, through } => {
                 match self.journal.frame(self.partition, epoch, next).await? {
                     Some(frame) => Ok(Some(Found::Frames(vec![frame]))),
-                    None => Ok(Some(Found::Ended { epoch: present, through })),
+                    None => {
+                        let believed = self.believe(place, next).await.is_some();
+                        Ok(believed.then_some(Found::Ended { epoch: present, through }))
+                    }
                 }
             }
             Missing::Hole => self.prove(place).await,
@@ -185,7 +199,7 @@ impl Follow {
     }
 
     /// Asks the leader for each of the next frames: what it does not have although it has later ones is
-    /// a hole, unless it was trimmed while we asked.
+    /// a hole, unless it was trimmed while we asked, and if that stays so.
     async fn prove(&mut self, place: Place) -> Result<Option<Found>, JournalError> {
         let logs = self.journal.epochs(self.partition).await?;
         let log = logs.iter().find(|log| log.epoch == place.epoch);
@@ -203,10 +217,32 @@ impl Follow {
         }
         Ok(match self.state_of(place).await? {
             Missing::Trimmed(through) => Some(Found::Gap { through, reason: "trimmed" }),
-            Missing::Hole => Some(Found::Gap { through, reason: "hole" }),
+            Missing::Hole => {
+                let believed = self.believe(place, through).await;
+                believed.map(|through| Found::Gap { through, reason: "hole" })
+            }
             // The log is shorter or another than a moment ago: look again.
-            Missing::Ended { .. } | Missing::NotYet | Missing::Shorter => None,
+            Missing::Ended { .. } | Missing::NotYet | Missing::Shorter => {
+                self.doubted = None;
+                None
+            }
         })
+    }
+
+    /// An old leader that is cut off from the others may answer one question, and the new one the next:
+    /// then "it has later ones, and not this one" was said by two. What is called missing is never
+    /// stored, so it is believed only when it was so at every look for longer than an old leader lasts.
+    async fn believe(&mut self, place: Place, through: FrameSeq) -> Option<FrameSeq> {
+        let (through, since) = match self.doubted {
+            Some((doubted, so_far, since)) if doubted == place => (through.min(so_far), since),
+            _ => (through, Instant::now()),
+        };
+        self.doubted = Some((place, through, since));
+        if since.elapsed() >= self.hole_proof {
+            return Some(through);
+        }
+        sleep(self.hole_proof / LOOKS).await;
+        None
     }
 
     /// Waits for the tail, or until it is time to compare with the tip: a lost last message is announced

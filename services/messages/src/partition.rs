@@ -179,8 +179,9 @@ impl Work {
         out: mpsc::Sender<Prepared>,
         token: &CancellationToken,
     ) -> Ended {
-        let follow =
-            Follow::new(Arc::clone(&self.journal), self.lease.partition, self.config.check_every);
+        let MessagesConfig { check_every, hole_proof, .. } = *self.config;
+        let journal = Arc::clone(&self.journal);
+        let follow = Follow::new(journal, self.lease.partition, check_every, hole_proof);
         let mut idle = Some(follow);
         let mut reading: Option<BoxFuture<'_, (Follow, Found)>> = None;
         let mut pending = Pending::at(place);

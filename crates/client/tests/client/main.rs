@@ -148,6 +148,21 @@ async fn a_code_that_says_stay_away_ends_the_client_and_another_does_not() {
 }
 
 #[tokio::test]
+async fn a_server_that_tells_to_move_and_closes_at_once_costs_one_reconnect_and_no_pause() {
+    let (first, second) = (Server::start().await, Server::start().await);
+    let mut config = config(&first);
+    config.urls.push(second.url());
+    (config.backoff_base, config.backoff_cap) = (PATIENCE * 100, PATIENCE * 100);
+    let client = Client::connect(config).await.unwrap();
+    first.close_all(1001);
+    second.until(|state| state.connections == 1).await;
+    client.ping().await.unwrap();
+    client.ping().await.unwrap();
+    assert_eq!(client.connections(), 2);
+    assert_eq!(first.state.lock().connections, 1, "it moved on and did not come back");
+}
+
+#[tokio::test]
 async fn what_is_sent_is_brought_to_its_end_before_the_connection_closes() {
     let server = Server::start().await;
     server.state.lock().faults.cut_every = 23;

@@ -151,6 +151,11 @@ impl Connection {
                     },
                     _ = changed.changed() => {}
                     Ok(code) = close.recv() => {
+                        if code == 1001 {
+                            // Both in one write, as the first slot of a drain gets them.
+                            let moving = json!({"op": "moving", "reconnect_after_ms": 0});
+                            let _ = socket.feed(Message::text(moving.to_string())).await;
+                        }
                         let _ = socket.close(Some(CloseFrame { code: code.into(), reason: "told to".into() })).await;
                         return;
                     }

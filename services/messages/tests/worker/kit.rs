@@ -55,6 +55,7 @@ pub(crate) fn config(partitions: u16) -> MessagesConfig {
         lease: Duration::from_millis(1_500),
         check_every: Duration::from_millis(100),
         trim_every: Duration::from_millis(100),
+        hole_proof: Duration::from_millis(300),
         batch_events: 200,
         ..MessagesConfig::default()
     }

@@ -10,3 +10,4 @@ mod faults;
 mod holes;
 mod kit;
 mod sharing;
+mod simulation;

@@ -4,7 +4,9 @@
 
 mod cluster;
 mod embedded;
+mod fleet;
 mod identity;
 mod kit;
 mod refusals;
 mod rewound;
+mod rolling;
