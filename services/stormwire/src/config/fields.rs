@@ -233,7 +233,7 @@ pub(crate) const FIELDS: &[Field] = &[
         "Who takes mails: `log:` writes them to the log, refused in production. Empty: nobody, and addresses are not confirmed and forgotten passwords not replaced.")
         .per_profile(["log:", "log:", ""]),
     field("identity.hash_places", count(1, 64), "1",
-        "Passwords that one process hashes at a time, each on a core of its own; more wait, and more than 32 for each place are told to come back."),
+        "Passwords that one process hashes at a time, each on a core of its own; for each place 32 requests are taken, and the next one is told to come back."),
 
     field("gateway.event_bytes_max", size(1, 128 * KIB), "64KiB", "Most bytes of one event's data."),
     field("gateway.linger", span(0, 1000), "0ms",
