@@ -150,6 +150,10 @@ async fn on_frame(feed: &Feed, journal: &dyn Journal, frame: StoredFrame) -> Res
     if frame.seq > standing.last + 1 && !injected(Fault::ContiguityCheckOff) {
         metrics::counter!(names::TAIL_REPAIRS).increment(1);
         repair(feed, journal, frame.seq - 1).await?;
+        // What was read may have reached past this frame, or over the end of its epoch.
+        if feed.standing().is_none_or(|now| now.epoch != frame.epoch || now.last + 1 != frame.seq) {
+            return Ok(());
+        }
     }
     deliver(feed, &frame)
 }
