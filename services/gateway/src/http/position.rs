@@ -84,9 +84,9 @@ pub(super) async fn put(
         Refusal::new(ErrorCode::Malformed, format!("{due}: {error}"))
     })?;
     let position = parse_position("position", &asked.position)?;
-    let tip = state.reader.leader_tip(channel.partition(state.partitions)).await?;
-    if position > tip {
-        let problem = format!("{position} lies above {tip}, the end of what there is");
+    let partition = channel.partition(state.partitions);
+    if let Some(end) = state.reader.end_below(partition, position).await? {
+        let problem = format!("{position} lies above {end}, the end of what there is");
         return Err(Refusal::invalid_field("position", problem).into());
     }
     let user = &caller.claims.user;

@@ -64,7 +64,6 @@ impl Server {
         let mut config =
             GatewayConfig { drain_spread: Duration::from_millis(200), ..GatewayConfig::default() };
         change(&mut config);
-        let (journal, archive) = (engine.journal(), engine.archive());
         let gateway = Gateway::new(
             config,
             GatewayPorts {

@@ -149,8 +149,8 @@ fn duel() {
         stage.now = stage.now.max(step * 100);
         for at in [A, B].into_iter().filter(|at| dead != Some(*at)) {
             if stage.owner(at).is_some() {
-                // The owner writes twice a second, and one that was fenced finds out by it.
-                if step % 5 == 0 {
+                // The owner writes now and then, and one that was fenced finds out by it.
+                if step % 25 == 0 {
                     seq += 1;
                     stage.publish(at, Send { connection: step, ..send(seq) });
                     stage.run(at);
