@@ -127,7 +127,7 @@ impl Gateway {
         let hub = Arc::new(Hub::new(config.partitions, config.recent_bytes));
         for feed in hub.feeds() {
             let (feed, journal) = (Arc::clone(feed), Arc::clone(&ports.journal));
-            tasks.spawn("tail", tail::run(feed, journal, tasks.token()));
+            tasks.spawn_essential("tail", tail::run(feed, journal, tasks.token()));
         }
         let ingest = Ingest::start(
             Arc::clone(&ports.journal),
@@ -206,7 +206,7 @@ impl Gateway {
     /// ended 15 s after the spread is cut off.
     ///
     /// # Errors
-    /// What the listener reports.
+    /// What the listener reports; that a task without which a partition stands still has ended.
     pub async fn serve(
         &self,
         listener: TcpListener,
@@ -218,9 +218,12 @@ impl Gateway {
         let server = axum::serve(NoDelay(listener), service).with_graceful_shutdown(stopped);
         let server = std::future::IntoFuture::into_future(server);
         let mut server = std::pin::pin!(server);
+        let given_up = self.tasks.token();
         tokio::select! {
             result = &mut server => return result,
             () = shutdown.cancelled() => {}
+            // A tail or an appender is gone: its partition would stand still here without a word.
+            () = given_up.cancelled() => {}
         }
         self.draining.cancel();
         let deadline = Instant::now() + self.context.config.drain_spread + DRAIN_MAX;
@@ -241,7 +244,10 @@ impl Gateway {
         if let Err(left) = self.tasks.drain(TASKS_END_WITHIN).await {
             tracing::warn!(tasks = ?left, "tasks were still running at the end of the drain");
         }
-        result
+        match self.tasks.failed() {
+            Some(task) => Err(std::io::Error::other(format!("the task {task} has ended"))),
+            None => result,
+        }
     }
 
     /// Everything a client can ask for.

@@ -126,7 +126,7 @@ impl Ingest {
             };
             let (actor, inbox) = Actor::new(&shared, cell, ports);
             requests.push(inbox);
-            tasks.spawn("ingest_partition", actor.run());
+            tasks.spawn_essential("ingest_partition", actor.run());
         }
         if !alone {
             peers::spawn(&shared, &peers, requests, tasks);
