@@ -16,7 +16,7 @@ pub const MARGIN: FrameSeq = 1 << 20;
 /// Frames at a log's end among which the word is looked for that it has gone back.
 const END_FRAMES: u64 = 64;
 /// Attempts to be the next writer of a log that somebody else writes as well.
-const ATTEMPTS: usize = 256;
+const ATTEMPTS: usize = 4096;
 /// Attempts while the log takes nothing, and the pause between them.
 const REFUSALS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(500);
