@@ -27,6 +27,12 @@ pub enum ClientError {
     Ended(End),
 }
 
+impl From<ErrorMessage> for ClientError {
+    fn from(error: ErrorMessage) -> Self {
+        Self::Refused(Box::new(error))
+    }
+}
+
 impl ClientError {
     /// The server's code, if this is a refusal by a code that this program knows.
     #[must_use]

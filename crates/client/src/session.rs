@@ -317,7 +317,7 @@ impl Session {
                 // The server ended it; why, it has said before.
                 let error = self.last_error.clone();
                 if let Ok(target) = Pattern::parse(&target) {
-                    let error = error.map_or(ClientError::Ended(End::Closed), refused);
+                    let error = error.map_or(ClientError::Ended(End::Closed), ClientError::from);
                     self.end_follow(&target, error);
                 }
             }
@@ -351,10 +351,10 @@ impl Session {
                 }
                 self.later.push((now + pause, channel));
             } else {
-                self.end_follow(&channel, refused(error));
+                self.end_follow(&channel, error.into());
             }
         } else if let Some(ask) = self.asks.remove(&id) {
-            let _ = ask.reply.send(Err(refused(error)));
+            let _ = ask.reply.send(Err(error.into()));
         } else {
             tracing::warn!(code = %error.code, message = %error.message, "the server refuses");
             self.last_error = Some(error);
@@ -367,7 +367,7 @@ impl Session {
             tracing::debug!(seq, code = %error.code, "a publish goes again");
             self.window.refused(seq, follows, error.retry_after, now);
         } else if let Some(outbound) = self.window.settled(seq) {
-            let _ = outbound.reply.send(Err(refused(error)));
+            let _ = outbound.reply.send(Err(error.into()));
         }
     }
 
@@ -473,8 +473,7 @@ impl Session {
     fn unsubscribe(&mut self, target: &Pattern) {
         if self.connected {
             let id = self.next_id();
-            let target = target_of(target);
-            self.control.push_back(request(id, Operation::Unsubscribe(target)));
+            self.control.push_back(request(id, Operation::Unsubscribe(target_of(target))));
         }
     }
 
@@ -495,8 +494,4 @@ fn seq(id: Option<&RequestId>) -> Option<u64> {
         Some(RequestId::Number(id)) => u64::try_from(*id).ok(),
         _ => None,
     }
-}
-
-fn refused(error: ErrorMessage) -> ClientError {
-    ClientError::Refused(Box::new(error))
 }

@@ -5,7 +5,8 @@
 //! whoever finds a close at the end of the highest log may make it, so that an operator's command may be
 //! killed between its steps, or run twice.
 
-use crate::port::{AppendError, Journal, JournalError, Tip};
+use crate::port::{AppendError, Journal, JournalError, Tail, TailEvent, Tip};
+use futures::{FutureExt as _, StreamExt as _};
 use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition};
 use stormwire_wire::frame::{Body, Frame, FrameId, close};
@@ -16,7 +17,9 @@ pub const MARGIN: FrameSeq = 1 << 20;
 /// Frames at a log's end among which the word is looked for that it has gone back.
 const END_FRAMES: u64 = 64;
 /// Attempts to be the next writer of a log that somebody else writes as well.
-const ATTEMPTS: usize = 4096;
+const ATTEMPTS: usize = 256;
+/// How long the next frame of a log that somebody writes is awaited.
+const LIVE_WITHIN: Duration = Duration::from_millis(100);
 /// Attempts while the log takes nothing, and the pause between them.
 const REFUSALS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(500);
@@ -76,18 +79,29 @@ pub async fn begin_next(
 ) -> Result<Begun, EpochError> {
     let mut refusals = 0;
     let mut refused = AppendError::Unknown("somebody writes it all the time".to_owned());
+    let mut live = None;
     for _ in 0..ATTEMPTS {
-        let tip = journal.open(partition).await?;
+        let mut tip = journal.open(partition).await?;
         let end = End::read(journal, partition, tip).await?;
         if let Some((epoch, first, lost_from)) = end.closed {
             journal.begin(partition, epoch, first).await?;
             let (ended, last) = (tip.epoch, tip.last - 1);
             return Ok(Begun { ended, last, lost_from, epoch, first, discarded: false });
         }
+        if let Some(live) = &mut live {
+            // Somebody writes: what is asked for is old when it is answered, so the next frame is awaited.
+            catch_up(live, &mut tip).await;
+        }
         let (epoch, first, lost_from) = end.next(tip, new.archived);
         let frame = close(new.id, epoch, first, lost_from);
         match journal.append(partition, tip.epoch, tip.last, frame).await {
-            Ok(_) | Err(AppendError::WrongLast { .. }) => continue,
+            Ok(_) => continue,
+            Err(AppendError::WrongLast { .. }) => {
+                if live.is_none() {
+                    live = Some(journal.tail(&[partition]).await?);
+                }
+                continue;
+            }
             // It may have been stored: the log's end tells.
             Err(error) => refused = error,
         }
@@ -107,6 +121,29 @@ pub async fn begin_next(
     }
     let tip = journal.open(partition).await?;
     Err(EpochError::NotClosed { epoch: tip.epoch, error: refused })
+}
+
+/// Moves `tip` over the live frames that follow it, the next one awaited for [`LIVE_WITHIN`]. Stops where
+/// one says something of the log's end, or is missing: the log must be read then.
+async fn catch_up(live: &mut Tail, tip: &mut Tip) {
+    let begun = tip.last;
+    loop {
+        let event = match live.next().now_or_never() {
+            None if tip.last > begun => return,
+            None => tokio::time::timeout(LIVE_WITHIN, live.next()).await.unwrap_or_default(),
+            Some(event) => event,
+        };
+        let Some(TailEvent::Frame(frame)) = event else { return };
+        if frame.epoch == tip.epoch && frame.seq <= tip.last {
+            continue;
+        }
+        let body = Frame::decode(&frame.bytes).map(|decoded| decoded.body);
+        let is_word = matches!(body, Ok(Body::Close { .. } | Body::Rewound { .. }));
+        if is_word || frame.epoch != tip.epoch || frame.seq != tip.last + 1 {
+            return;
+        }
+        tip.last = frame.seq;
+    }
 }
 
 /// What the last frames of a log say.

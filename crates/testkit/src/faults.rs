@@ -152,6 +152,8 @@ pub fn seeds<F: Future<Output = u64>>(seeds: u64, run: impl Fn(u64) -> F) -> u64
     sum
 }
 
-fn number(name: &str) -> Option<u64> {
+/// The number that a variable of the environment holds, such as `STORMWIRE_SEED`.
+#[must_use]
+pub fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }

@@ -10,6 +10,7 @@ mod world;
 use std::sync::Arc;
 use stormwire_core::SystemClock;
 use stormwire_embedded::{Embedded, EmbeddedConfig};
+use stormwire_testkit::faults::number;
 use world::{Summary, World};
 
 /// Seeds of a usual run.
@@ -44,8 +45,4 @@ async fn each_reader_sees_exactly_its_log_whatever_happens_on_the_way() {
     }
     engine.close().await;
     let _ = std::fs::remove_dir_all(&dir);
-}
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
 }
