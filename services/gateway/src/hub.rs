@@ -15,7 +15,7 @@ use crate::outbox::{Outbox, Parked};
 use crate::render::Gathered;
 use audience::Audiences;
 pub(crate) use audience::{append, runs_by_channel};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -133,9 +133,13 @@ impl Feed {
         self.reached.subscribe()
     }
 
-    /// The tail runs from here on; what was recent before is forgotten.
+    /// The tail runs from here on, or goes on in the next epoch with nothing lost: whoever is live stays
+    /// so, and what was recent before is forgotten.
     pub(crate) fn start(&self, standing: Standing) {
-        let mut state = self.state.lock();
+        self.go_on(self.state.lock(), standing);
+    }
+
+    fn go_on(&self, mut state: MutexGuard<'_, State>, standing: Standing) {
         state.standing = Some(standing);
         state.recent.clear();
         (state.recent_bytes, state.last_id) = (0, None);
@@ -163,22 +167,7 @@ impl Feed {
     pub(crate) fn skip_to(&self, standing: Standing) {
         let mut state = self.state.lock();
         park_all(&mut state);
-        state.standing = Some(standing);
-        state.recent.clear();
-        (state.recent_bytes, state.last_id) = (0, None);
-        drop(state);
-        self.reached.send_replace(Some(standing));
-    }
-
-    /// The epoch is over and nothing of it was lost: whoever is live stays so, and the tail goes on in the
-    /// next one behind `standing`.
-    pub(crate) fn turn_to(&self, standing: Standing) {
-        let mut state = self.state.lock();
-        state.standing = Some(standing);
-        state.recent.clear();
-        (state.recent_bytes, state.last_id) = (0, None);
-        drop(state);
-        self.reached.send_replace(Some(standing));
+        self.go_on(state, standing);
     }
 
     /// Who wrote the last frame that was delivered, where that is known.

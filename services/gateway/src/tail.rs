@@ -284,7 +284,7 @@ fn deliver(feed: &Feed, stored: &StoredFrame) -> Result<(), TailError> {
                 // Whoever was live is told of the gap by the reader, which reads the close itself.
                 feed.skip_to(standing);
             } else {
-                feed.turn_to(standing);
+                feed.start(standing);
             }
         }
         Ok(frame) => feed.deliver(stored.seq, stored.ts, &frame, stored.bytes.len()),
