@@ -1,7 +1,9 @@
 //! The cluster under test: three NATS nodes, Postgres, Redis, gateways and workers as child processes,
 //! with a proxy on every way between them that can be spoilt.
 
+use crate::packets::address_of;
 use crate::{Failure, Outcome};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub(crate) struct Role {
     pub(crate) server: Server,
     pub(crate) listen: Option<Port>,
     management: Port,
+    /// Where it meets its stores; nobody else's do.
+    pub(crate) stores: Ipv4Addr,
     pub(crate) to_nats: Vec<Arc<Proxy>>,
     pub(crate) to_postgres: Arc<Proxy>,
     pub(crate) to_redis: Arc<Proxy>,
@@ -103,13 +107,14 @@ impl Cluster {
 
     async fn role(&self, options: &Options, kind: &str, number: usize) -> Outcome<Role> {
         let name = format!("{kind}-{number}");
+        let management = Port::reserve().map_err(Failure::doing("a port"))?;
+        let stores = address_of(management.number());
         let mut to_nats = Vec::new();
         for node in self.nats.nodes() {
-            to_nats.push(proxy(&node.url()).await?);
+            to_nats.push(proxy(stores, &node.url()).await?);
         }
-        let to_postgres = proxy(&self.postgres.url(DATABASE)).await?;
-        let to_redis = proxy(&self.redis.url()).await?;
-        let management = Port::reserve().map_err(Failure::doing("a port"))?;
+        let to_postgres = proxy(stores, &self.postgres.url(DATABASE)).await?;
+        let to_redis = proxy(stores, &self.redis.url()).await?;
         let listen = match kind {
             "gateway" => Some(Port::reserve().map_err(Failure::doing("a port"))?),
             _ => None,
@@ -137,7 +142,8 @@ impl Cluster {
             launch = launch.variable(name, value);
         }
         let server = Server::new(launch);
-        let role = Role { name, server, listen, management, to_nats, to_postgres, to_redis };
+        let role =
+            Role { name, server, listen, management, stores, to_nats, to_postgres, to_redis };
         role.launch().await?;
         Ok(role)
     }
@@ -210,12 +216,12 @@ impl Cluster {
     }
 }
 
-/// A proxy before the server of a URL.
-async fn proxy(url: &str) -> Outcome<Arc<Proxy>> {
+/// A proxy at `host` before the server of a URL.
+async fn proxy(host: Ipv4Addr, url: &str) -> Outcome<Arc<Proxy>> {
     let digits = url.rsplit(':').next().unwrap_or_default();
     let port: String = digits.chars().take_while(char::is_ascii_digit).collect();
     let target = format!("127.0.0.1:{port}").parse().map_err(Failure::doing(url))?;
-    let proxy = Proxy::start(target).await.map_err(Failure::doing("a proxy"))?;
+    let proxy = Proxy::start_at(host.into(), target).await.map_err(Failure::doing("a proxy"))?;
     Ok(Arc::new(proxy))
 }
 

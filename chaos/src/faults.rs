@@ -2,6 +2,7 @@
 
 use crate::cluster::{Cluster, Role};
 use crate::control::Control;
+use crate::packets::BlackHole;
 use crate::{Failure, Outcome, journal};
 use rand::Rng as _;
 use rand::rngs::StdRng;
@@ -74,6 +75,8 @@ pub(crate) enum Fault {
     Freeze(Who),
     /// A network that fails.
     Network(Between, How),
+    /// No packet of a gateway or a worker reaches a store.
+    LostPackets,
     /// Nothing is trimmed until the journal refuses.
     FullJournal,
     /// No byte is left on the archive's disk.
@@ -91,6 +94,7 @@ pub(crate) struct Active<'a> {
     members: Vec<Member<'a>>,
     ways: Vec<(Arc<Proxy>, u64)>,
     ballast: Option<PathBuf>,
+    black_hole: Option<BlackHole>,
 }
 
 /// A process that can be killed and started again.
@@ -161,6 +165,7 @@ impl<'a> Field<'a> {
                 Ok(Active::of(format!("froze {names}"), still, members))
             }
             Fault::Network(between, how) => Ok(self.spoil(between, how, random).await),
+            Fault::LostPackets => self.lose_packets(random),
             Fault::FullJournal => Ok(self.fill_journal().await),
             Fault::FullArchive => self.fill_archive().await,
             Fault::CutSockets => {
@@ -178,6 +183,9 @@ impl<'a> Field<'a> {
             let text = std::fs::read(log).unwrap_or_default();
             active.confirmed = String::from_utf8_lossy(&text).contains("No space left on device");
             let _ = std::fs::remove_file(ballast);
+        }
+        if let Some(hole) = active.black_hole.take() {
+            active.confirmed = hole.lost_some();
         }
         for (way, before) in &active.ways {
             active.confirmed |= way.spoilt() > *before;
@@ -265,7 +273,15 @@ impl<'a> Field<'a> {
         let ways: Vec<_> = ways.into_iter().map(|way| (Arc::clone(&way), way.spoilt())).collect();
         ways.iter().for_each(|(way, _)| way.set(network));
         let what = format!("{how:?} between {which}");
-        Active { what, confirmed: false, members: Vec::new(), ways, ballast: None }
+        Active { ways, ..Active::of(what, false, Vec::new()) }
+    }
+
+    fn lose_packets(&self, random: &mut StdRng) -> Outcome<Active<'a>> {
+        let roles: Vec<_> = self.cluster.roles().collect();
+        let role = roles[random.random_range(0..roles.len())];
+        let hole = BlackHole::open(role.stores)?;
+        let what = format!("every packet from {} to its stores is lost", role.name);
+        Ok(Active { black_hole: Some(hole), ..Active::of(what, false, Vec::new()) })
     }
 
     /// Freezes those who trim and waits for the journal's first refusal.
@@ -293,7 +309,8 @@ impl<'a> Field<'a> {
 
 impl<'a> Active<'a> {
     fn of(what: String, confirmed: bool, members: Vec<Member<'a>>) -> Self {
-        Self { what, confirmed, members, ways: Vec::new(), ballast: None }
+        let (ways, ballast, black_hole) = (Vec::new(), None, None);
+        Self { what, confirmed, members, ways, ballast, black_hole }
     }
 }
 

@@ -11,6 +11,7 @@ mod control;
 mod disk;
 mod faults;
 mod journal;
+mod packets;
 mod producer;
 mod recorder;
 mod report;

@@ -3,7 +3,9 @@
 use crate::faults::Between::{
     GatewayAndJournal, GatewaysAndRedis, NatsNodes, ServicesAndArchive, WorkerAndJournal,
 };
-use crate::faults::Fault::{self, CutSockets, Freeze, FullArchive, FullJournal, Kill, Network};
+use crate::faults::Fault::{
+    self, CutSockets, Freeze, FullArchive, FullJournal, Kill, LostPackets, Network,
+};
 use crate::faults::How::{AnswersLost, Cut, Forgetful, HalfOpen, Slow};
 use crate::faults::Who::{
     Gateway, NatsFollower, NatsLeader, Postgres, Redis, TwoNatsNodes, Worker,
@@ -80,7 +82,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "nats-follower-stop",
         &[Freeze(NatsFollower)],
         LONG,
-        "a silent follower costs nothing",
+        "two of three nodes are enough, also while the third keeps its connections",
     ),
     scenario(
         "nats-two-kill",
@@ -163,6 +165,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         &[Network(GatewaysAndRedis, Cut), Network(GatewaysAndRedis, HalfOpen)],
         SHORT,
         "limits become local, nothing else changes",
+    ),
+    scenario(
+        "packets-lost",
+        &[LostPackets],
+        LONG,
+        "a gateway or a worker whose packets vanish is given up, and comes back without a hole",
     ),
     scenario(
         "sockets-cut",

@@ -7,7 +7,7 @@ mod messages;
 
 use crate::ports::Port;
 use messages::Messages;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -40,7 +40,8 @@ pub enum Network {
 /// A proxy on a port of its own. Its connections end when it is dropped.
 #[derive(Debug)]
 pub struct Proxy {
-    port: Port,
+    _port: Port,
+    address: SocketAddr,
     target: SocketAddr,
     network: watch::Sender<Network>,
     spoilt: Arc<AtomicU64>,
@@ -53,12 +54,21 @@ impl Proxy {
     /// # Errors
     /// There is no free port.
     pub async fn start(target: SocketAddr) -> std::io::Result<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), target).await
+    }
+
+    /// Stands before `target` at an address of the loopback network, which may be taken away alone.
+    ///
+    /// # Errors
+    /// There is no free port, or the machine has no such address.
+    pub async fn start_at(host: IpAddr, target: SocketAddr) -> std::io::Result<Self> {
         let port = Port::reserve()?;
-        let listener = TcpListener::bind(("127.0.0.1", port.number())).await?;
+        let listener = TcpListener::bind((host, port.number())).await?;
+        let address = listener.local_addr()?;
         let (network, watched) = watch::channel(Network::Healthy);
         let spoilt = Arc::new(AtomicU64::new(0));
         let accepting = tokio::spawn(accept(listener, target, watched, Arc::clone(&spoilt)));
-        Ok(Self { port, target, network, spoilt, accepting })
+        Ok(Self { _port: port, address, target, network, spoilt, accepting })
     }
 
     /// How often it did what a healthy network does not: reset or refused a connection, held bytes back
@@ -69,7 +79,7 @@ impl Proxy {
 
     /// The address for clients.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.port.number()))
+        self.address
     }
 
     /// The address that it stands before.
