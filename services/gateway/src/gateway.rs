@@ -117,6 +117,7 @@ pub struct Gateway {
     draining: CancellationToken,
     health: Health,
     also: Option<(Router, OpenApi)>,
+    pages: Router,
 }
 
 impl Gateway {
@@ -169,7 +170,7 @@ impl Gateway {
         });
         let draining = CancellationToken::new();
         let health = Health::new(&ports, &context, draining.clone());
-        Self { context, ports, tasks, draining, health, also: None }
+        Self { context, ports, tasks, draining, health, also: None, pages: Router::new() }
     }
 
     /// Serves `routes` as well, which another service answers or [`crate::forward`] passes on, and
@@ -178,6 +179,17 @@ impl Gateway {
     pub fn also(mut self, routes: Router, described: OpenApi) -> Self {
         self.also = Some((routes, described));
         self
+    }
+
+    /// Serves pages for people beside its own routes.
+    #[must_use]
+    pub fn pages(mut self, routes: Router) -> Self {
+        self.pages = routes;
+        self
+    }
+
+    pub(crate) fn served_pages(&self) -> Router {
+        self.pages.clone()
     }
 
     /// What is served as well.

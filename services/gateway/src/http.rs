@@ -120,7 +120,7 @@ pub(crate) fn router(gateway: &Gateway) -> Router {
     let (also, also_api) = gateway.served_as_well();
     let document = openapi::document([read_api, write_api, aggregate_api, probe_api, also_api]);
     let routes = reads.merge(writes).merge(aggregate).merge(probes).merge(also);
-    let routes = routes.merge(openapi::router(document));
+    let routes = routes.merge(openapi::router(document)).merge(gateway.served_pages());
     stormwire_web::finish(routes, &web).layer(from_fn(address))
 }
 

@@ -101,6 +101,8 @@ pub(crate) enum IdentityUrl {
 pub(crate) struct GatewayValues {
     pub(crate) event_bytes_max: usize,
     pub(crate) linger: Duration,
+    /// Whether the web app is served.
+    pub(crate) app: bool,
     pub(crate) connections_max: usize,
     pub(crate) cors_origins: Vec<String>,
 }
@@ -165,6 +167,7 @@ impl Config {
             gateway: GatewayValues {
                 event_bytes_max: get.size("gateway.event_bytes_max"),
                 linger: get.span("gateway.linger"),
+                app: get.text("gateway.app") == "yes",
                 connections_max: get.size("gateway.connections_max"),
                 cors_origins: get.list("gateway.cors_origins"),
             },

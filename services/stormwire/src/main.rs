@@ -3,6 +3,7 @@
 //! `cli` says what can be asked, `config` what can be set, `roles` puts servers together, `commands`
 //! holds the tools. Nothing here decides about events.
 
+mod app;
 mod cli;
 mod commands;
 mod config;

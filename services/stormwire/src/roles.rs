@@ -6,6 +6,7 @@ mod start;
 
 pub(crate) use identity::{config as identity_config, run as identity};
 
+use crate::app;
 use crate::config::{Config, IdentityUrl, Profile, show_span};
 use crate::connect::{self, DEVELOPER};
 use crate::failure::Failure;
@@ -54,6 +55,7 @@ pub(crate) async fn embedded(config: &Config) -> Result<(), Failure> {
         Some(identity) => gateway.also(identity.routes(callers), openapi_document()),
         None => forwarding(config, gateway)?,
     };
+    gateway = with_app(config, gateway);
     management::serve_if_set(config, &process.tasks, gateway.management_routes()).await?;
     let stop_worker = CancellationToken::new();
     let worker = Worker::new(ports.journal, ports.archive, messages_config(config), clock);
@@ -81,6 +83,7 @@ pub(crate) async fn gateway(config: &Config) -> Result<(), Failure> {
     let keys = keys(config, key.as_ref())?;
     let callers = callers(config, Arc::clone(&ports.limiter), keys, &process.tasks, &clock).await?;
     let gateway = forwarding(config, new_gateway(config, ports, callers, &clock))?;
+    let gateway = with_app(config, gateway);
     management::serve_if_set(config, &process.tasks, gateway.management_routes()).await?;
     output::line(format!("stormwire gateway listens on http://{}", address(&listener)?))?;
     let served = gateway.serve(listener, process.tasks.token()).await;
@@ -190,6 +193,11 @@ fn forwarding(config: &Config, gateway: Gateway) -> Result<Gateway, Failure> {
     let routes = forward::routes(url);
     let routes = routes.map_err(|error| Failure::usage(format!("identity.url: {error}")))?;
     Ok(gateway.also(routes, openapi_document()))
+}
+
+/// The web app at `/`, where it is wanted.
+fn with_app(config: &Config, gateway: Gateway) -> Gateway {
+    if config.gateway.app { gateway.pages(app::routes()) } else { gateway }
 }
 
 fn gateway_config(config: &Config) -> GatewayConfig {

@@ -21,7 +21,7 @@ use stormwire_tokens::Action;
 use stormwire_web::{Caller, Problem, header_text};
 use stormwire_wire::body::{self, BodyFormat};
 use stormwire_wire::frame::{EncodedEvents, TraceContext};
-use stormwire_wire::protocol::Receipt;
+use stormwire_wire::protocol::{INTEGER_MAX, Receipt, check_producer};
 use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
@@ -112,13 +112,17 @@ pub(crate) struct EventSchema {
 /// journal has the events on disk, or with `receipt=archive` when the archive has stored them. With an
 /// `Idempotency-Key` the same request may be sent again for five minutes and is stored once: it gets the
 /// first answer again, with `Idempotent-Replayed: true`. Other events under the same key are refused with
-/// 409.
+/// 409. A client that publishes over a WebSocket at other times gives `producer` and `seq` instead, and
+/// what it sent there before is known for a repeat here, with `again`; it sends one publish at a time.
 #[utoipa::path(
     post, path = "/v1/channels/{channel}/events", tag = "publish",
     params(
         ("channel" = String, Path, description = "namespace:name"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 characters"),
         ("receipt" = Option<String>, Query, description = "`journal` (default) or `archive`"),
+        ("producer" = Option<String>, Query, description = "with `seq`, in place of Idempotency-Key: the producer of a client of the WebSocket protocol"),
+        ("seq" = Option<u64>, Query, description = "the number of the first event among the producer's"),
+        ("again" = Option<u64>, Query, description = "a repeat: for how many milliseconds it may have been sent"),
     ),
     request_body(content(
         (EventSchema = "application/json"), (String = "application/x-ndjson"),
@@ -139,7 +143,8 @@ pub(super) async fn to_channel(
     caller.require(Action::Publish, channel.as_str())?;
     let (format, bytes) = read(&state, &headers, body).await?;
     let events = body::events(format, &bytes, &state.message)?;
-    let publish = Publish::new(&state, &caller, &parameters, &headers)?;
+    let mut publish = Publish::new(&state, &caller, &parameters, &headers)?;
+    publish.numbered = numbered(&parameters, publish.key.is_some())?;
     let [result] = publish.all(vec![(channel, events)]).await.try_into().unwrap_or_else(|_| {
         [Err(Refusal::new(ErrorCode::Internal, "one publish had not one answer"))]
     });
@@ -216,8 +221,16 @@ struct Publish<'a> {
     caller: &'a Caller,
     connections: Mutex<Vec<u64>>,
     key: Option<String>,
+    numbered: Option<Numbered>,
     receipt: Receipt,
     trace: Option<TraceContext>,
+}
+
+/// The place of a publish among those of a producer, as over a WebSocket.
+struct Numbered {
+    producer: Arc<str>,
+    seq: u64,
+    again: Option<Duration>,
 }
 
 impl<'a> Publish<'a> {
@@ -240,6 +253,7 @@ impl<'a> Publish<'a> {
             caller,
             connections: Mutex::default(),
             key: idempotency_key(headers)?,
+            numbered: None,
             receipt,
             trace: trace(headers),
         })
@@ -281,10 +295,13 @@ impl<'a> Publish<'a> {
         mut answers: Arc<dyn Answers>,
     ) {
         let user = &self.caller.claims.user;
-        let key = self.key.as_ref();
-        let (producer, seq) = match key.map(|key| one_publish(user, key, &channel, &events)) {
-            Some((producer, seq)) => (Some(producer), seq),
-            None => (None, 0),
+        let (producer, seq, again) = match (&self.key, &self.numbered) {
+            (Some(key), _) => {
+                let (producer, seq) = one_publish(user, key, &channel, &events);
+                (Some(producer), seq, Some(RETRY_WINDOW))
+            }
+            (None, Some(own)) => (Some(Arc::clone(&own.producer)), own.seq, own.again),
+            (None, None) => (None, 0, None),
         };
         let connection = self.state.next_publish();
         self.connections.lock().push(connection);
@@ -298,7 +315,7 @@ impl<'a> Publish<'a> {
             user: Arc::clone(user),
             producer,
             seq,
-            again: key.map(|_| RETRY_WINDOW),
+            again,
             events,
             trace: self.trace,
             answers,
@@ -426,6 +443,24 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
         return Err(Refusal::invalid_field("Idempotency-Key", problem));
     };
     Ok(Some(key.to_owned()))
+}
+
+/// `producer`, `seq` and `again` of a client that numbers its events itself.
+fn numbered(parameters: &Parameters, has_key: bool) -> Result<Option<Numbered>, Refusal> {
+    let seq = parameters.number("seq", 1, INTEGER_MAX)?;
+    let again = parameters.number("again", 0, INTEGER_MAX)?.map(Duration::from_millis);
+    let (producer, seq) = match (parameters.text("producer"), seq) {
+        (None, None) => return Ok(None),
+        (Some(producer), Some(seq)) => (producer, seq),
+        (None, Some(_)) => Err(Refusal::invalid_field("producer", "goes with seq"))?,
+        (Some(_), None) => Err(Refusal::invalid_field("seq", "goes with producer"))?,
+    };
+    if has_key {
+        let problem = "give producer and seq, or an Idempotency-Key, not both";
+        return Err(Refusal::invalid_field("producer", problem));
+    }
+    check_producer(producer)?;
+    Ok(Some(Numbered { producer: producer.into(), seq, again }))
 }
 
 /// The producer that an idempotency key stands for on a channel, and the number that stands for these

@@ -93,6 +93,31 @@ async fn a_request_sent_again_with_its_key_is_stored_once() {
 }
 
 #[tokio::test]
+async fn a_producer_numbers_its_requests_and_a_repeat_says_so() {
+    let server = Server::start().await;
+    let send = async |query: &str| {
+        let request = server.signed(Request::post(format!("/v1/channels/t:a/events?{query}")));
+        server.call(request.body(Body::from(r#"[{"data":1},{"data":2}]"#)).unwrap()).await
+    };
+    let first = send("producer=p&seq=1").await;
+    assert_eq!((first.status, first.body.get("duplicate")), (StatusCode::OK, None), "{first:?}");
+    let again = send("producer=p&seq=1&again=1000").await;
+    assert_eq!(
+        (&again.body["duplicate"], &again.body["first"]),
+        (&json!(true), &first.body["first"]),
+        "{again:?}"
+    );
+    let silent = send("producer=p&seq=1").await;
+    assert_eq!(silent.status, StatusCode::CONFLICT, "not said to be a repeat: {silent:?}");
+    let next = send("producer=p&seq=3").await;
+    assert_eq!((next.status, next.body.get("duplicate")), (StatusCode::OK, None), "{next:?}");
+    for query in ["producer=p", "seq=1", "producer=p&seq=0", "producer=p&seq=5&again=x"] {
+        let refused = send(query).await;
+        assert_eq!(refused.body["code"], "invalid_field", "{query}: {refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn many_channels_have_a_status_each() {
     let server = Server::start().await;
     let lines = "{\"channel\":\"t:a\",\"data\":1}\n{\"channel\":\"t:b\",\"data\":2}\n{\"channel\":\"t:a\",\"data\":3}\n";

@@ -242,6 +242,9 @@ pub(crate) const FIELDS: &[Field] = &[
         "WebSocket connections of this process; the next one is refused with 503."),
     field("gateway.cors_origins", Kind::List, "",
         "Origins of web pages that may call: `https://app.example`, or `*` for every one. Empty: none."),
+    field("gateway.app", Kind::Choice(&["no", "yes"]), "yes",
+        "Whether the web app is served at `/`: the one that the program was built with, or a plain page.")
+        .per_profile(["yes", "yes", "no"]),
 
     field("messages.lease", span(1_000, 10 * MINUTE), "6s",
         "How long a partition stays with a worker that is not heard of; also how long a take-over takes after a kill."),
