@@ -6,7 +6,7 @@
 mod messages;
 
 use crate::ports::Port;
-use messages::Messages;
+use messages::{Loss, Messages};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +35,9 @@ pub enum Network {
     /// Of a NATS server's live messages some are left out, and nobody is told; all else passes. Before
     /// another server nothing is.
     Forgetful,
+    /// Of the frames that a NATS server sends, live or read, the third is left out on each connection, and
+    /// nobody is told; all else passes. Each number loses one.
+    OneLost(u32),
 }
 
 /// A proxy on a port of its own. Its connections end when it is dropped.
@@ -155,11 +158,14 @@ async fn pass(
     loop {
         let read = from.read(&mut buffer).await?;
         let passes = |now: &Network| match now {
-            Network::Healthy | Network::Slow(_) | Network::Forgetful => true,
+            Network::Healthy | Network::Slow(_) | Network::Forgetful | Network::OneLost(_) => true,
             Network::AnswersLost => !answers,
             Network::Cut | Network::HalfOpen => false,
         };
-        let passes_as_ever = matches!(*network.borrow(), Network::Healthy | Network::Forgetful);
+        let passes_as_ever = matches!(
+            *network.borrow(),
+            Network::Healthy | Network::Forgetful | Network::OneLost(_)
+        );
         spoilt.fetch_add(u64::from(!passes_as_ever), Ordering::Relaxed);
         let now = network.wait_for(passes).await.map(|now| *now).map_err(std::io::Error::other)?;
         if let Network::Slow(delay) = now {
@@ -171,7 +177,12 @@ async fn pass(
         let read = &buffer[..read];
         if answers && is_nats.get_or_insert_with(|| read.starts_with(b"INFO ")) == &true {
             kept.clear();
-            let lost = messages.pass(read, now == Network::Forgetful, &mut kept);
+            let loss = match now {
+                Network::Forgetful => Loss::OneOfFourLive,
+                Network::OneLost(number) => Loss::ThirdFrame(number),
+                _ => Loss::None,
+            };
+            let lost = messages.pass(read, loss, &mut kept);
             spoilt.fetch_add(lost, Ordering::Relaxed);
             to.write_all(&kept).await?;
         } else {

@@ -30,7 +30,7 @@ async fn write_next(engines: &Engines, first: FrameSeq, frames: u64, label: u64)
     }
 }
 
-async fn gaps(engines: &Engines) -> Vec<(u32, FrameSeq, FrameSeq)> {
+pub(crate) async fn gaps(engines: &Engines) -> Vec<(u32, FrameSeq, FrameSeq)> {
     let channel = Channel::parse("a:x").unwrap();
     let history = engines.archive.history(&channel, P0, HistoryQuery::Last, 1000, 1 << 20, NOWHERE);
     let gaps = history.await.unwrap().gaps;

@@ -72,7 +72,7 @@ async fn a_worker_that_was_cut_off_comes_back_to_a_lost_lease_and_stores_nothing
     engines.assert_stored(P0, 120, &[]).await;
 }
 
-async fn engines(nats: &NatsServer, url: String) -> Engines {
+pub(crate) async fn engines(nats: &NatsServer, url: String) -> Engines {
     let config = NatsConfig { urls: vec![nats.url()], ..NatsConfig::default() };
     let journal = Arc::new(NatsJournal::connect(config).await.unwrap());
     let archive = PostgresArchive::connect(PostgresConfig::new(url)).await.unwrap();
