@@ -240,7 +240,7 @@ pub enum Decision {
     Wait,
     /// Read the log, or read it on.
     ReadLog,
-    /// Ask this owner to hand it over.
+    /// Ask this owner to hand it over, and say so by [`Ownership::asked`].
     Ask(Claim),
     /// Claim it.
     Claim,
@@ -288,7 +288,6 @@ impl Ownership {
             && members.is_alive(&owner.gateway, now.mono)
         {
             // D1, D3: an owner that lives is asked, never fenced.
-            self.not_before = now.mono + ASK_EVERY;
             return Decision::Ask(owner.clone());
         }
         let heard = owner.and_then(|owner| members.heard(&owner.gateway));
@@ -306,6 +305,11 @@ impl Ownership {
         }
         self.looked = Some(now);
         Decision::ReadLog
+    }
+
+    /// The owner was asked to hand over; it is left in peace for a while.
+    pub fn asked(&mut self, now: Duration) {
+        self.not_before = now + ASK_EVERY;
     }
 
     /// The owner has let go.

@@ -15,9 +15,10 @@ use tokio_util::task::TaskTracker;
 
 /// The tasks of a process. Clones share them.
 ///
-/// A task that panics is logged and counted and leaves the others alone; an *essential* one that ends
-/// before shutdown begins takes the process down, since a process that looks alive and does nothing is
-/// worse than one that is started anew.
+/// A task that panics is logged and counted and leaves the others alone. When an *essential* one ends
+/// before shutdown begins, [`Tasks::failing`] tells whoever runs them, who lets the others bring to an end
+/// what they do and then leaves: a process that looks alive and does nothing is worse than one that is
+/// started anew.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks {
     shared: Arc<Shared>,
@@ -27,6 +28,7 @@ pub struct Tasks {
 struct Shared {
     tracker: TaskTracker,
     token: CancellationToken,
+    failing: CancellationToken,
     running: Mutex<BTreeMap<&'static str, usize>>,
     failed: Mutex<Option<&'static str>>,
 }
@@ -46,7 +48,8 @@ impl Tasks {
         self.start(name, false, work)
     }
 
-    /// Runs `work` under `name`; if it ends before shutdown has begun, shutdown begins.
+    /// Runs `work` under `name`; if it ends before shutdown has begun, [`Self::failing`] is cancelled. The
+    /// other tasks go on until [`Self::shutdown`].
     pub fn spawn_essential<F>(&self, name: &'static str, work: F) -> AbortHandle
     where
         F: Future<Output = ()> + Send + 'static,
@@ -65,7 +68,13 @@ impl Tasks {
         self.shared.token.cancel();
     }
 
-    /// The essential task whose end began the shutdown, if one did.
+    /// Cancelled when an essential task has ended before its time.
+    #[must_use]
+    pub fn failing(&self) -> CancellationToken {
+        self.shared.failing.clone()
+    }
+
+    /// The first essential task that ended before its time, if one did.
     #[must_use]
     pub fn failed(&self) -> Option<&'static str> {
         *self.shared.failed.lock()
@@ -126,9 +135,9 @@ impl Running {
             tracing::error!(task = self.name, "task panicked");
         }
         if essential && !self.shared.token.is_cancelled() {
-            tracing::error!(task = self.name, "essential task ended; shutting down");
-            *self.shared.failed.lock() = Some(self.name);
-            self.shared.token.cancel();
+            tracing::error!(task = self.name, "essential task ended before its time");
+            self.shared.failed.lock().get_or_insert(self.name);
+            self.shared.failing.cancel();
         }
     }
 }
@@ -168,12 +177,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_of_an_essential_task_begins_the_shutdown() {
+    async fn the_end_of_an_essential_task_is_told_and_the_others_go_on() {
         for panics in [true, false] {
             let tasks = Tasks::new();
             tasks.spawn_essential("heart", async move { assert!(!panics, "on purpose") });
-            tasks.token().cancelled().await;
+            tasks.failing().cancelled().await;
             assert_eq!(tasks.failed(), Some("heart"));
+            assert!(!tasks.token().is_cancelled());
         }
     }
 
@@ -183,7 +193,7 @@ mod tests {
         let stop = tasks.token();
         tasks.spawn_essential("heart", async move { stop.cancelled().await });
         assert_eq!(tasks.drain(DEADLINE).await, Ok(()));
-        assert_eq!(tasks.failed(), None);
+        assert_eq!((tasks.failed(), tasks.failing().is_cancelled()), (None, false));
     }
 
     #[tokio::test(start_paused = true)]

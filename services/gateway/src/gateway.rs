@@ -230,12 +230,13 @@ impl Gateway {
         let server = axum::serve(NoDelay(listener), service).with_graceful_shutdown(stopped);
         let server = std::future::IntoFuture::into_future(server);
         let mut server = std::pin::pin!(server);
-        let given_up = self.tasks.token();
+        let failing = self.tasks.failing();
         tokio::select! {
             result = &mut server => return result,
             () = shutdown.cancelled() => {}
-            // A tail or an appender is gone: its partition would stand still here without a word.
-            () = given_up.cancelled() => {}
+            // A tail or an appender is gone: its partition would stand still here without a word. The
+            // others hand over what they have.
+            () = failing.cancelled() => {}
         }
         self.draining.cancel();
         let deadline = Instant::now() + self.context.config.drain_spread + DRAIN_MAX;

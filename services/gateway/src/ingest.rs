@@ -35,6 +35,9 @@ use tokio::time::Instant;
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// D3: claims under way at once in one gateway.
 const CLAIMS_AT_ONCE: usize = 2;
+/// D3: partitions that one gateway takes over from living owners at once. Each stands still meanwhile, so
+/// not all of them; one after the other, a gateway with many would be seconds on its way out.
+const HAND_OVERS_AT_ONCE: usize = 4;
 
 /// The way in for publishes. Clones are handles of the same; when the last one is dropped its tasks end.
 #[derive(Clone)]
@@ -114,7 +117,7 @@ impl Ingest {
             beat_now: Notify::new(),
             notices: notices::Notices::default(),
             claims: Arc::new(Semaphore::new(claims)),
-            hand_overs: Arc::new(Semaphore::new(1)),
+            hand_overs: Arc::new(Semaphore::new(HAND_OVERS_AT_ONCE)),
             stop: stop.clone(),
         });
         let mut requests = Vec::new();
@@ -195,19 +198,21 @@ impl Ingest {
         self.shared.members.lock().leave();
         self.shared.members_changed();
         self.shared.beat_now.notify_one();
-        while Instant::now() < deadline && !self.is_drained() {
-            self.shared.cells.iter().for_each(|cell| cell.wake.notify_one());
-            let _ =
-                tokio::time::timeout(Duration::from_millis(20), self.shared.stop.cancelled()).await;
+        // What waits now, not all: while clients go on, a busy lane is never empty.
+        let begun = self.shared.now().mono;
+        let mut left: Vec<&Arc<Cell>> = self.shared.cells.iter().collect();
+        loop {
+            let others = self.shared.members.lock().others(self.shared.now().mono) > 0;
+            left.retain(|cell| !cell.is_drained(begun, others));
+            if left.is_empty() || Instant::now() >= deadline {
+                return;
+            }
+            left.iter().for_each(|cell| cell.wake.notify_one());
+            let pause = tokio::time::sleep(Duration::from_millis(20));
+            if self.shared.stop.run_until_cancelled(pause).await.is_none() {
+                return;
+            }
         }
-    }
-
-    fn is_drained(&self) -> bool {
-        let others = self.shared.members.lock().others(self.shared.now().mono) > 0;
-        self.shared.cells.iter().all(|cell| {
-            let owned = cell.view.lock().role == Role::Owner;
-            cell.lane.lock().is_empty() && !(others && owned)
-        })
     }
 
     /// How every partition stands, ascending.

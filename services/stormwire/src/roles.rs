@@ -68,7 +68,7 @@ pub(crate) async fn embedded(config: &Config) -> Result<(), Failure> {
     drop(gateway);
     engines.close().await;
     process.end().await;
-    served.map_err(|error| Failure::failed(format!("the listener failed: {error}")))
+    served.map_err(|error| Failure::failed(format!("the gateway had to leave: {error}")))
 }
 
 /// A gateway of a cluster.
@@ -89,7 +89,7 @@ pub(crate) async fn gateway(config: &Config) -> Result<(), Failure> {
     let served = gateway.serve(listener, process.tasks.token()).await;
     engines.close().await;
     process.end().await;
-    served.map_err(|error| Failure::failed(format!("the listener failed: {error}")))
+    served.map_err(|error| Failure::failed(format!("the gateway had to leave: {error}")))
 }
 
 /// A worker of a cluster.

@@ -71,6 +71,7 @@ fn d3_an_owner_that_lives_is_asked_and_never_fenced() {
     let asked = ownership.decide(at(2000), &members, log(9, None));
     let owner = Claim { gateway: Arc::from(&*loser), epoch: Epoch::FIRST, seq: 7 };
     assert_eq!(asked, Decision::Ask(owner.clone()));
+    ownership.asked(at(2000).mono);
     // Asked once a second, not with every look.
     assert_eq!(ownership.decide(at(2100), &members, log(9, None)), Decision::Wait);
     members.note_end(P, &owner);

@@ -86,7 +86,7 @@ pub(super) struct Actor {
     released: Vec<Send1>,
     /// D3: the right to read and claim, one of a few in this gateway.
     claiming: Option<OwnedSemaphorePermit>,
-    /// D3: the right to take over from a living owner, one in this gateway.
+    /// D3: the right to take over from a living owner, one of a few in this gateway.
     handing: Option<OwnedSemaphorePermit>,
     /// E1: what others know of the log, on its way, and when it was asked for.
     knowing: Option<BoxFuture<'static, Known>>,
@@ -192,7 +192,6 @@ impl Actor {
                 () = tokio::time::sleep_until(shared.instant(wake_at)) => {}
             }
         }
-        self.end();
     }
 
     fn completed(&mut self, result: OpResult) {
@@ -449,6 +448,18 @@ impl Actor {
         self.outbox.append(&mut lane.answers());
         drop(lane);
         deliver(std::mem::take(&mut self.outbox));
+    }
+}
+
+impl Drop for Actor {
+    /// Also after a panic: nobody waits for an answer of a task that is gone, and no gateway takes this
+    /// one for the partition's owner.
+    fn drop(&mut self) {
+        self.end();
+        self.cell.view.lock().ended = true;
+        if std::thread::panicking() {
+            self.shared.owned_changed(&self.cell, None);
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct View {
     pub(super) clock_skew_ms: Option<i64>,
     pub(super) problem: Option<String>,
     pub(super) rewound: bool,
+    /// The task is gone: nobody serves the lane any more.
+    pub(super) ended: bool,
 }
 
 impl Cell {
@@ -56,6 +58,7 @@ impl Cell {
             clock_skew_ms: None,
             problem: None,
             rewound: false,
+            ended: false,
         };
         Self {
             partition,
@@ -63,6 +66,17 @@ impl Cell {
             wake: Notify::new(),
             view: Mutex::new(view),
         }
+    }
+
+    /// Whether nothing waits in the lane that came before `since`, and the partition is not owned here unless
+    /// there are no `others` who could own it; or nobody is there any more to do anything about it.
+    pub(super) fn is_drained(&self, since: Duration, others: bool) -> bool {
+        let (owned, ended) = {
+            let view = self.view.lock();
+            (view.role == Role::Owner, view.ended)
+        };
+        let waits = self.lane.lock().oldest().is_some_and(|came| came <= since);
+        ended || !(waits || others && owned)
     }
 
     pub(super) fn status(&self, now: Duration) -> PartitionStatus {

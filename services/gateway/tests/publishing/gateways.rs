@@ -4,7 +4,7 @@ use super::{Client, Event, PARTITIONS, partitions, stored};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stormwire_core::SystemClock;
+use stormwire_core::{PartitionCount, SystemClock};
 use stormwire_gateway::ingest::{Ingest, IngestConfig, NoWitness, Role};
 use stormwire_journal::Journal;
 use stormwire_journal_nats::{NatsConfig, NatsJournal, NatsPeers};
@@ -25,6 +25,15 @@ impl Gateway {
 
     /// Its journal is at `journal`, the other gateways at `server`.
     pub(crate) async fn start_through(name: &str, journal: String, server: &NatsServer) -> Self {
+        Self::start_of(name, journal, server, partitions()).await
+    }
+
+    async fn start_of(
+        name: &str,
+        journal: String,
+        server: &NatsServer,
+        partitions: PartitionCount,
+    ) -> Self {
         let config = NatsConfig { urls: vec![journal], ..NatsConfig::default() };
         let journal = Arc::new(Box::pin(NatsJournal::connect(config.clone())).await.unwrap());
         let config = NatsConfig { urls: vec![server.url()], ..config };
@@ -35,7 +44,7 @@ impl Gateway {
             peers,
             Arc::new(NoWitness),
             Arc::new(SystemClock),
-            IngestConfig::new(name, partitions()),
+            IngestConfig::new(name, partitions),
             &tasks,
         );
         Self { ingest, tasks, journal }
@@ -123,4 +132,27 @@ async fn partitions_are_shared_handed_over_and_taken_over_without_loss() {
     wait_until("the third gateway owns all", limit, async || third.owned() == all).await;
     check(&*journal, &names, 500).await;
     drop(second.tasks);
+}
+
+/// One after the other, with a second between two attempts, a gateway with many partitions would still have
+/// some of them when it has to end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_leaves_hands_all_its_partitions_over_at_once() {
+    const MANY: u16 = 32;
+    let Some(server) = NatsServer::start().await else { return };
+    let (all, limit) = (usize::from(MANY), Duration::from_secs(60));
+    let start =
+        |name| Gateway::start_of(name, server.url(), &server, PartitionCount::new(MANY).unwrap());
+    let first = start("first").await;
+    wait_until("the first gateway owns all", limit, async || first.owned() == all).await;
+    let second = start("second").await;
+    wait_until("each gateway has its share", limit, async || {
+        second.owned() > all / 4 && first.owned() + second.owned() == all
+    })
+    .await;
+    let (had, begun) = (first.owned(), Instant::now());
+    first.ingest.drain().await;
+    println!("{had} partitions were handed over within {:?}", begun.elapsed());
+    assert_eq!(first.owned(), 0, "it did not hand all over before it has to end");
+    wait_until("the second gateway owns all", limit, async || second.owned() == all).await;
 }

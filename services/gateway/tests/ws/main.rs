@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod failing;
+mod flawed;
 mod patterns;
 mod receipts;
 mod scenarios;
 mod server;
 mod slow;
+mod versions;
 
 use serde_json::{Value, json};
 use server::Server;

@@ -1,5 +1,6 @@
 //! A gateway on the embedded engine, and a WebSocket client that shares no code with ours.
 
+use super::flawed::{Flawed, Flaws};
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -49,6 +50,14 @@ impl Server {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut GatewayConfig)) -> Self {
+        Self::flawed(change, &Arc::default()).await
+    }
+
+    /// One whose journal has these flaws.
+    pub(crate) async fn flawed(
+        change: impl FnOnce(&mut GatewayConfig),
+        flaws: &Arc<Flaws>,
+    ) -> Self {
         let dir = std::env::temp_dir().join(format!("stormwire-ws-{:x}", rand::random::<u64>()));
         std::fs::create_dir_all(&dir).unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -67,7 +76,7 @@ impl Server {
         let gateway = Gateway::new(
             config,
             GatewayPorts {
-                journal: engine.journal(),
+                journal: Flawed::around(engine.journal(), flaws),
                 peers: engine.peers(),
                 archive: engine.archive(),
                 presence: Arc::new(LocalPresence::new(LEASE)),
@@ -171,6 +180,12 @@ impl Server {
         tokio::time::timeout(PATIENCE, served).await.expect("the drain ends").unwrap().unwrap();
     }
 
+    /// Waits until it has left by itself; what it said.
+    pub(crate) async fn ended(mut self) -> std::io::Result<()> {
+        let served = self.served.take().unwrap();
+        tokio::time::timeout(PATIENCE, served).await.expect("the drain ends").unwrap()
+    }
+
     pub(crate) fn begin_to_stop(&self) {
         self.shutdown.cancel();
     }
@@ -206,6 +221,17 @@ impl Client {
         loop {
             if let Err(close) = self.next().await {
                 return close.map_or(1006, |frame| frame.code.into());
+            }
+        }
+    }
+
+    /// The next message of the server; `None` when it has closed the connection with `code`.
+    pub(crate) async fn hear_unless_closed(&mut self, code: u16) -> Option<Value> {
+        match self.next().await {
+            Ok(text) => Some(serde_json::from_str(&text).unwrap()),
+            Err(close) => {
+                assert_eq!(close.map_or(1006, |frame| frame.code.into()), code);
+                None
             }
         }
     }

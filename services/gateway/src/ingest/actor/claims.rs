@@ -16,6 +16,8 @@ use stormwire_journal::publish::Now;
 const KNOWN_EVERY: Duration = Duration::from_secs(5);
 /// How long, and then how often, the end of a log that nobody writes is looked at.
 const LOOK_AT_END_EVERY: Duration = Duration::from_secs(1);
+/// How often a partition that waits for its turn among the others of this gateway tries again.
+const TURN_RETRY: Duration = Duration::from_millis(20);
 
 impl Actor {
     /// D: whether to read the log, to ask for the partition or to claim it. Says when to look again.
@@ -65,21 +67,21 @@ impl Actor {
                     // E1: it waits for an operator, and keeps no other partition from being claimed.
                     self.claiming = None;
                 } else if !self.may_claim() {
-                    return now.mono + Duration::from_millis(20);
+                    return now.mono + TURN_RETRY;
                 }
                 self.ask_known(now.mono);
                 self.appender.read_log();
             }
             Decision::Claim => {
                 if !self.may_claim() {
-                    return now.mono + Duration::from_millis(20);
+                    return now.mono + TURN_RETRY;
                 }
                 // E1: a claim is held against all that is known of the log.
                 if self.knowing.is_none() {
                     self.appender.claim(now, rand::random());
                 }
             }
-            Decision::Ask(of) => self.ask_for_it(now, of),
+            Decision::Ask(of) => return self.ask_for_it(now, of),
         }
         later
     }
@@ -135,19 +137,28 @@ impl Actor {
         Some(Some(refusal))
     }
 
+    /// D3: whoever was granted the partition has the right to it already, and only the owner's last frames
+    /// to read.
     fn may_claim(&mut self) -> bool {
+        if self.handing.is_some() {
+            return true;
+        }
         if self.claiming.is_none() {
             self.claiming = Arc::clone(&self.shared.claims).try_acquire_owned().ok();
         }
         self.claiming.is_some()
     }
 
-    fn ask_for_it(&mut self, now: Now, of: Claim) {
+    fn ask_for_it(&mut self, now: Now, of: Claim) -> Duration {
         self.claiming = None;
-        let Ok(permit) = Arc::clone(&self.shared.hand_overs).try_acquire_owned() else { return };
+        let Ok(permit) = Arc::clone(&self.shared.hand_overs).try_acquire_owned() else {
+            return now.mono + TURN_RETRY;
+        };
+        self.ownership.asked(now.mono);
         let body = Ask::encode(now.wall, &self.me, &of, None);
         let answer = remote::ask(&self.peers, self.cell.partition, &of, body);
         self.asking = Some(Asking { of, answer, permit });
+        now.mono + LOOK_EVERY
     }
 
     pub(super) fn hand_over_answered(&mut self, answer: Result<Bytes, PeerError>) {
