@@ -75,7 +75,9 @@ impl Fleet {
         let pool = self.pool().await;
         let due: usize = sent.values().map(Vec::len).sum();
         wait_until("every event is in the archive", PATIENCE, || async {
-            let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM event_log");
+            let count = sqlx::query_scalar::<_, i64>(
+                "SELECT count(*) FROM event_log WHERE channel LIKE 'load:%'",
+            );
             usize::try_from(count.fetch_one(&pool).await.unwrap()).unwrap() >= due
         })
         .await;
@@ -90,11 +92,16 @@ impl Fleet {
             let found = rows.iter().map(|(epoch, offset, data)| {
                 let epoch = stormwire_core::Epoch(epoch.cast_unsigned());
                 let offset = stormwire_core::Offset(offset.cast_unsigned());
-                (Position { epoch, offset }, data.parse().unwrap())
+                (Position { epoch, offset }, number(data))
             });
             same(channel, "archive", &found.collect::<Vec<_>>(), due);
         }
     }
+}
+
+/// The number of an event.
+fn number(data: &str) -> u64 {
+    data.trim_start_matches('[').split(',').next().unwrap().parse().unwrap()
 }
 
 fn same(channel: &Channel, whose: &str, found: &[(Position, u64)], due: &[(Position, u64)]) {
@@ -146,6 +153,17 @@ impl Load {
         count: usize,
         pace: Duration,
     ) -> Self {
+        Self::sized(fleet, gateways, count, pace, 0).await
+    }
+
+    /// The same with events of about so many bytes.
+    pub(crate) async fn sized(
+        fleet: &Fleet,
+        gateways: &[Role],
+        count: usize,
+        pace: Duration,
+        bytes: usize,
+    ) -> Self {
         let (stop, acknowledged) = (CancellationToken::new(), Arc::new(AtomicU64::new(0)));
         let (mut clients, mut pairs) = (Vec::new(), Vec::new());
         for i in 0..count {
@@ -155,14 +173,10 @@ impl Load {
             let subscription = reader.subscribe(&channel, None).await.unwrap();
             clients.extend([reader, writer.clone()]);
             let (done, all) = mpsc::channel(1);
-            let publisher = publish(
-                writer,
-                channel.clone(),
-                pace,
-                stop.clone(),
-                Arc::clone(&acknowledged),
-                done,
-            );
+            let (stop, acknowledged) = (stop.clone(), Arc::clone(&acknowledged));
+            let publisher =
+                Publisher { client: writer, channel: channel.clone(), pace, bytes, stop };
+            let publisher = publisher.run(acknowledged, done);
             pairs.push(Pair {
                 channel,
                 publisher: tokio::spawn(publisher),
@@ -205,28 +219,32 @@ impl Load {
     }
 }
 
-async fn publish(
+struct Publisher {
     client: Client,
     channel: Channel,
     pace: Duration,
+    bytes: usize,
     stop: CancellationToken,
-    acknowledged: Arc<AtomicU64>,
-    done: mpsc::Sender<u64>,
-) -> Sent {
-    let (sent, answers) = mpsc::channel(UNANSWERED);
-    let answers = tokio::spawn(answered(answers, acknowledged));
-    let mut number = 0;
-    while !stop.is_cancelled() {
-        let event = NewEvent::json(&number.to_string()).unwrap();
-        let receipt = client.send(&channel, &[event]).await.unwrap();
-        sent.send((number, Instant::now(), receipt)).await.unwrap();
-        number += 1;
-        tokio::time::sleep(pace).await;
+}
+
+impl Publisher {
+    async fn run(self, acknowledged: Arc<AtomicU64>, done: mpsc::Sender<u64>) -> Sent {
+        let (sent, answers) = mpsc::channel(UNANSWERED);
+        let answers = tokio::spawn(answered(answers, acknowledged));
+        let padding = "x".repeat(self.bytes);
+        let mut number = 0;
+        while !self.stop.is_cancelled() {
+            let event = NewEvent::json(&format!("[{number},\"{padding}\"]")).unwrap();
+            let receipt = self.client.send(&self.channel, &[event]).await.unwrap();
+            sent.send((number, Instant::now(), receipt)).await.unwrap();
+            number += 1;
+            tokio::time::sleep(self.pace).await;
+        }
+        drop(sent);
+        let sent = answers.await.unwrap();
+        done.send(number).await.unwrap();
+        sent
     }
-    drop(sent);
-    let sent = answers.await.unwrap();
-    done.send(number).await.unwrap();
-    sent
 }
 
 async fn answered(
@@ -254,7 +272,7 @@ async fn follow(
             Some(count) = all.recv(), if due.is_none() => due = Some(count),
             delivery = subscription.next() => match delivery.expect("it goes on").unwrap() {
                 Delivery::Events(events) => seen.extend(events.iter().map(|event| {
-                    (event.position, event.json().unwrap().parse::<u64>().unwrap())
+                    (event.position, number(event.json().unwrap()))
                 })),
                 Delivery::Gap { from, to } => panic!("a gap from {from} to {to}"),
             },

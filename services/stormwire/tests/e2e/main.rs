@@ -4,9 +4,13 @@
 
 mod cluster;
 mod embedded;
+mod epochs;
+mod fencing;
 mod fleet;
 mod identity;
 mod kit;
+mod mass;
 mod refusals;
 mod rewound;
 mod rolling;
+mod small_journal;

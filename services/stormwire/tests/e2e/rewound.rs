@@ -7,7 +7,11 @@ use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use sqlx::postgres::PgPool;
 use std::path::Path;
-use stormwire_testkit::nats::{NatsOptions, NatsServer};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use stormwire_telemetry::CancellationToken;
+use stormwire_testkit::nats::{NatsCluster, NatsOptions};
 use stormwire_testkit::postgres::Postgres;
 use stormwire_testkit::{Folder, wait_until};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -129,11 +133,60 @@ async fn persisted(pool: &PgPool, count: i64) {
         .await;
 }
 
+/// Publishes numbers one after the other, each until it is acknowledged, for as long as it is not told to
+/// stop; the highest that was acknowledged.
+struct Load {
+    acknowledged: Arc<AtomicU32>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Load {
+    fn start(url: String, token: String, from: u32) -> Self {
+        let (acknowledged, stop) = (Arc::new(AtomicU32::new(from - 1)), CancellationToken::new());
+        let (highest, stopped) = (Arc::clone(&acknowledged), stop.clone());
+        let task = tokio::spawn(async move {
+            for number in from.. {
+                let body = json!({ "data": number }).to_string();
+                // Once each: what it was not told of may be stored.
+                while !stopped.is_cancelled() {
+                    match post(&url, &token, &body).await {
+                        (status, _) if status < 300 => {
+                            highest.store(number, Ordering::SeqCst);
+                            break;
+                        }
+                        _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                    }
+                }
+                if stopped.is_cancelled() {
+                    return;
+                }
+            }
+        });
+        Self { acknowledged, stop, task }
+    }
+
+    fn highest(&self) -> u32 {
+        self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    async fn reaches(&self, number: u32) {
+        wait_until("the load goes on", PATIENCE, || async { self.highest() >= number }).await;
+    }
+
+    async fn end(self) -> u32 {
+        self.stop.cancel();
+        let highest = Arc::clone(&self.acknowledged);
+        self.task.await.unwrap();
+        highest.load(Ordering::SeqCst)
+    }
+}
+
 /// Two gateways and a worker on real servers, one partition.
 struct Cluster {
     folder: Folder,
     data: String,
-    nats: NatsServer,
+    nats: NatsCluster,
     postgres: Postgres,
     gateways: [Role; 2],
     worker: Role,
@@ -142,15 +195,17 @@ struct Cluster {
 }
 
 impl Cluster {
-    async fn start() -> Option<Self> {
+    /// With so many NATS nodes, and a replica of the journal on each.
+    async fn start(nodes: u16) -> Option<Self> {
         let folder = Folder::temporary("rewound").unwrap();
         let at = Some(folder.path().to_owned());
         let postgres = Postgres::start().await?;
         let options = NatsOptions { folder: at, ..NatsOptions::default() };
-        let nats = NatsServer::try_start(&options).await.ok()?;
+        let nats = NatsCluster::try_start(nodes, &options).await.ok()?;
         let data = data_dir(&folder);
         let mut environment = vec![
             ("NATS_URL", nats.url()),
+            ("STORMWIRE_JOURNAL_REPLICAS", nodes.to_string()),
             ("DATABASE_URL", postgres.url()),
             ("STORMWIRE_DATA_DIR", data.clone()),
             ("STORMWIRE_LISTEN", "127.0.0.1:{port}".to_owned()),
@@ -176,26 +231,46 @@ impl Cluster {
         }
     }
 
-    /// Keeps a copy of the journal's store as it is now.
-    async fn keep_store(&self) {
-        self.nats.kill().await;
-        copy(&self.folder.path().join("nats/data"), &self.folder.path().join("kept"));
-        self.nats.restart().await;
+    /// Ends all nodes as a power cut does, lets `change` at each one's store, and starts them again.
+    async fn with_stores(&self, change: impl Fn(&Path, &Path)) {
+        for node in self.nats.nodes() {
+            node.kill().await;
+        }
+        for number in 1..=self.nats.nodes().len() {
+            let store = self.folder.path().join(format!("nats-{number}/data"));
+            change(&store, &self.folder.path().join(format!("kept-{number}")));
+        }
+        for node in self.nats.nodes() {
+            node.restart().await;
+        }
+        self.nats.wait_healthy().await;
     }
 
-    /// Puts that copy in the store's place, under everything that is alive.
-    async fn restore(&self) {
-        self.nats.kill().await;
-        std::fs::remove_dir_all(self.folder.path().join("nats/data")).unwrap();
-        copy(&self.folder.path().join("kept"), &self.folder.path().join("nats/data"));
-        self.nats.restart().await;
+    /// Keeps a copy of the journal's store as it is now.
+    async fn keep_store(&self) {
+        self.with_stores(copy).await;
+    }
+
+    /// Puts that copy in the store's place, under everything that is alive; what `look` says while no node
+    /// runs.
+    async fn restore<T: Default>(&self, look: impl Fn() -> T) -> T {
+        let seen = std::cell::RefCell::new(T::default());
+        self.with_stores(|store, kept| {
+            std::fs::remove_dir_all(store).unwrap();
+            copy(kept, store);
+            *seen.borrow_mut() = look();
+        })
+        .await;
+        seen.into_inner()
     }
 
     /// `stormwire journal …`, as an operator runs it.
     async fn journal(&self, command: &[&str]) -> std::process::Output {
         let journal = format!("journal.url={}", self.nats.url());
         let archive = format!("archive.url={}", self.postgres.url());
-        let settings = ["--set", "partitions=1", "--set", &journal, "--set", &archive];
+        let replicas = format!("journal.replicas={}", self.nats.nodes().len());
+        let settings = ["partitions=1", &journal, &replicas, &archive];
+        let settings = settings.into_iter().flat_map(|setting| ["--set", setting]);
         let all = ["journal"].into_iter().chain(command.iter().copied()).chain(settings);
         run(&all.chain(["--data-dir", &self.data]).collect::<Vec<_>>()).await
     }
@@ -216,7 +291,7 @@ impl Cluster {
 
 #[tokio::test]
 async fn journal_rewound() {
-    let Some(cluster) = Cluster::start().await else { return };
+    let Some(cluster) = Cluster::start(1).await else { return };
     let [first, second] = &cluster.gateways;
     cluster.publish(0, 1..=5).await;
     let mut subscriber = Subscriber::open(&second.url(), &cluster.token).await;
@@ -229,7 +304,7 @@ async fn journal_rewound() {
     cluster.publish(1, 11..=13).await;
     subscriber.reaches(13).await;
 
-    cluster.restore().await;
+    cluster.restore(|| ()).await;
     is_refused(&first.url(), &cluster.token).await;
     is_refused(&second.url(), &cluster.token).await;
     // One that remembers nothing is no wiser, and no less strict.
@@ -261,4 +336,48 @@ async fn journal_rewound() {
     assert!(recorded.0 >= 1);
     let status = cluster.status().await;
     assert_eq!((&status["verdict"], &status["epoch"]), (&json!("ok"), &json!(2)), "{status}");
+}
+
+/// The same with three nodes that all come back older, while events flow: of what is acknowledged before,
+/// the archive has what was persisted, and nothing is acknowledged afterwards until an operator has acted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn journal_rewound_on_three_nodes_under_load() {
+    let Some(cluster) = Cluster::start(3).await else { return };
+    let [first, second] = &cluster.gateways;
+    cluster.publish(0, 1..=5).await;
+    let mut subscriber = Subscriber::open(&second.url(), &cluster.token).await;
+    subscriber.reaches(5).await;
+    persisted(&cluster.pool, 5).await;
+    cluster.keep_store().await;
+    let load = Load::start(first.url(), cluster.token.clone(), 6);
+    load.reaches(40).await;
+    subscriber.reaches(40).await;
+    persisted(&cluster.pool, 30).await;
+
+    let highest = cluster.restore(|| load.highest()).await;
+    is_refused(&first.url(), &cluster.token).await;
+    is_refused(&second.url(), &cluster.token).await;
+    cluster.worker.server.kill().await;
+    cluster.worker.again().await;
+    is_refused(&first.url(), &cluster.token).await;
+    assert_eq!(cluster.status().await["verdict"], "rewound");
+    assert_eq!(load.end().await, highest, "nothing was acknowledged over the older log");
+    let before = rows(&cluster.pool).await;
+    assert!(before >= 30, "what was persisted stays");
+
+    let told = cluster.journal(&["new-epoch", "0", "--yes"]).await;
+    let told = String::from_utf8(told.stdout).unwrap();
+    assert!(told.contains("epoch 2 begins"), "{told}");
+    cluster.publish(1, 1_000_001..=1_000_003).await;
+    subscriber.reaches(1_000_003).await;
+    let gaps = &subscriber.gaps;
+    assert_eq!((gaps.len(), &gaps[0]["from"]["epoch"]), (1, &json!(1)), "{gaps:?}");
+    persisted(&cluster.pool, before + 3).await;
+    let mut stored = cluster.archived().await;
+    assert!(stored.ends_with(&[1_000_001, 1_000_002, 1_000_003]), "{stored:?}");
+    stored.truncate(stored.len() - 3);
+    // A publish by REST without an answer is sent again under a number of its own: it may be there twice.
+    stored.dedup();
+    assert_eq!(stored, (1..=u32::try_from(stored.len()).unwrap()).collect::<Vec<_>>());
+    assert!(stored.len() <= highest as usize + 1);
 }
