@@ -1,6 +1,7 @@
 //! The cluster under test: three NATS nodes, Postgres, Redis, gateways and workers as child processes,
 //! with a proxy on every way between them that can be spoilt.
 
+use crate::clock::Clock;
 use crate::packets::address_of;
 use crate::{Failure, Outcome};
 use std::net::Ipv4Addr;
@@ -32,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) variables: Vec<(String, String)>,
     /// Where Postgres keeps its data, if not in the folder.
     pub(crate) postgres: Option<PathBuf>,
+    /// Whether gateways and workers have clocks that can be moved.
+    pub(crate) clocks: bool,
 }
 
 /// A process of `stormwire` and its ways to the stores.
@@ -45,6 +48,8 @@ pub(crate) struct Role {
     pub(crate) to_nats: Vec<Arc<Proxy>>,
     pub(crate) to_postgres: Arc<Proxy>,
     pub(crate) to_redis: Arc<Proxy>,
+    /// Its own clock, where it can be moved.
+    pub(crate) clock: Option<Clock>,
 }
 
 impl Role {
@@ -57,6 +62,12 @@ impl Role {
 
     pub(crate) async fn is_ready(&self) -> bool {
         http_ok(self.management.number(), "/readyz").await
+    }
+
+    /// Whether it says, when it is probed, that its clock is so many seconds off.
+    pub(crate) async fn says_it_is_off(&self, seconds: i64) -> bool {
+        let answers = http_ok(self.management.number(), "/healthz").await;
+        answers && crate::clock::is_off(&self.server.log_path(), seconds)
     }
 }
 
@@ -138,12 +149,28 @@ impl Cluster {
         if let Some(listen) = &listen {
             launch = launch.variable("STORMWIRE_LISTEN", format!("127.0.0.1:{}", listen.number()));
         }
+        let clock = match options.clocks {
+            true => Some(Clock::new(&options.folder, &name)?),
+            false => None,
+        };
+        for (name, value) in clock.iter().flat_map(Clock::variables) {
+            launch = launch.variable(name, value);
+        }
         for (name, value) in &options.variables {
             launch = launch.variable(name, value);
         }
         let server = Server::new(launch);
-        let role =
-            Role { name, server, listen, management, stores, to_nats, to_postgres, to_redis };
+        let role = Role {
+            name,
+            server,
+            listen,
+            management,
+            stores,
+            to_nats,
+            to_postgres,
+            to_redis,
+            clock,
+        };
         role.launch().await?;
         Ok(role)
     }
@@ -183,6 +210,9 @@ impl Cluster {
         for role in self.roles() {
             let ways = role.to_nats.iter().chain([&role.to_postgres, &role.to_redis]);
             ways.for_each(|proxy| proxy.set(Network::Healthy));
+            if let Some(clock) = &role.clock {
+                clock.set(0)?;
+            }
             role.server.resume().await;
             if !role.server.is_running() {
                 role.launch().await?;

@@ -1,5 +1,6 @@
 //! What can be done to a running cluster, how it is seen to have happened, and how it is undone.
 
+use crate::clock::Clock;
 use crate::cluster::{Cluster, Role};
 use crate::control::Control;
 use crate::packets::BlackHole;
@@ -21,6 +22,10 @@ use tokio::time::Instant;
 const SEEN_WITHIN: Duration = Duration::from_secs(60);
 /// One way of a slow network; there and back twice that.
 const DELAY: Duration = Duration::from_millis(120);
+/// By how much a clock is moved, in seconds, ahead or back.
+const JUMP_SECONDS: std::ops::Range<i64> = 3..900;
+/// How long a process may take to see its clock moved, which it does within a second or two.
+const JUMP_SEEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Whose process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +88,8 @@ pub(crate) enum Fault {
     FullArchive,
     /// Clients break off in the middle of a frame.
     CutSockets,
+    /// The wall clock of a gateway or a worker is minutes off from one moment to the next.
+    ClockJump(Who),
 }
 
 /// A fault under way.
@@ -95,6 +102,7 @@ pub(crate) struct Active<'a> {
     ways: Vec<(Arc<Proxy>, u64)>,
     ballast: Option<PathBuf>,
     black_hole: Option<BlackHole>,
+    clock: Option<&'a Clock>,
 }
 
 /// A process that can be killed and started again.
@@ -166,6 +174,7 @@ impl<'a> Field<'a> {
             }
             Fault::Network(between, how) => Ok(self.spoil(between, how, random).await),
             Fault::LostPackets => self.lose_packets(random),
+            Fault::ClockJump(who) => self.move_clock(who, random).await,
             Fault::FullJournal => Ok(self.fill_journal().await),
             Fault::FullArchive => self.fill_archive().await,
             Fault::CutSockets => {
@@ -190,6 +199,10 @@ impl<'a> Field<'a> {
         for (way, before) in &active.ways {
             active.confirmed |= way.spoilt() > *before;
             way.set(Network::Healthy);
+        }
+        if let Some(clock) = active.clock {
+            // Back again: the other direction.
+            clock.set(0)?;
         }
         active.members.sort_by_key(|member| member.rank());
         for member in &active.members {
@@ -284,6 +297,26 @@ impl<'a> Field<'a> {
         Ok(Active { black_hole: Some(hole), ..Active::of(what, false, Vec::new()) })
     }
 
+    /// Sets the clock of one process off and waits until the process says so.
+    async fn move_clock(&self, who: Who, random: &mut StdRng) -> Outcome<Active<'a>> {
+        let cluster = self.cluster;
+        let roles = if who == Who::Worker { &cluster.workers } else { &cluster.gateways };
+        let role = &roles[random.random_range(0..roles.len())];
+        let clock = role.clock.as_ref();
+        let clock = clock.ok_or_else(|| Failure::of("the cluster's clocks can't be moved"))?;
+        let ahead = random.random_range(JUMP_SECONDS);
+        let seconds = if random.random_bool(0.5) { ahead } else { -ahead };
+        clock.set(seconds)?;
+        let until = Instant::now() + JUMP_SEEN_WITHIN;
+        let mut seen = false;
+        while !seen && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            seen = role.says_it_is_off(seconds).await;
+        }
+        let what = format!("moved the clock of {} by {seconds:+} s", role.name);
+        Ok(Active { clock: Some(clock), ..Active::of(what, seen, Vec::new()) })
+    }
+
     /// Freezes those who trim and waits for the journal's first refusal.
     async fn fill_journal(&self) -> Active<'a> {
         let members: Vec<_> = self.cluster.workers.iter().map(Member::Role).collect();
@@ -309,8 +342,15 @@ impl<'a> Field<'a> {
 
 impl<'a> Active<'a> {
     fn of(what: String, confirmed: bool, members: Vec<Member<'a>>) -> Self {
-        let (ways, ballast, black_hole) = (Vec::new(), None, None);
-        Self { what, confirmed, members, ways, ballast, black_hole }
+        let (ways, ballast, black_hole, clock) = (Vec::new(), None, None, None);
+        Self { what, confirmed, members, ways, ballast, black_hole, clock }
+    }
+}
+
+impl Fault {
+    /// Whether clocks have to be such that they can be moved.
+    pub(crate) const fn moves_clocks(self) -> bool {
+        matches!(self, Self::ClockJump(_))
     }
 }
 

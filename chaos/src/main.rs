@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
 mod archive;
+mod clock;
 mod cluster;
 mod control;
 mod disk;

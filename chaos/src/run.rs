@@ -2,7 +2,7 @@
 
 use crate::cluster::{Cluster, Options};
 use crate::control::{Control, Phase};
-use crate::faults::{Active, Field, pick};
+use crate::faults::{Active, Fault, Field, pick};
 use crate::producer::Producer;
 use crate::recorder::Recorder;
 use crate::report::{Report, Timing};
@@ -140,6 +140,7 @@ fn options(plan: &Plan, disk: Option<&Path>) -> Options {
         folder: plan.folder.join("cluster"),
         variables,
         postgres: disk.map(|disk| disk.join("postgres")),
+        clocks: plan.scenario.possible().into_iter().any(Fault::moves_clocks),
     }
 }
 
@@ -187,6 +188,7 @@ async fn warm(control: &Control) -> Outcome {
 /// Fault after fault until the time is over.
 async fn torment(plan: &Plan, field: &Field<'_>) -> Outcome<Faults> {
     let mut random = StdRng::seed_from_u64(plan.seed);
+    let possible = plan.scenario.possible();
     let mut faults = Faults { asked: 0, confirmed: 0, recovery: Duration::ZERO };
     let until = Instant::now() + Duration::from_secs(plan.seconds);
     while Instant::now() < until {
@@ -194,7 +196,7 @@ async fn torment(plan: &Plan, field: &Field<'_>) -> Outcome<Faults> {
         let more = plan.scenario.overlapping && random.random_bool(0.4);
         for _ in 0..=u8::from(more) {
             rest(&mut random, (500, 2_000)).await;
-            let Some(fault) = pick(plan.scenario.faults, &mut random) else { break };
+            let Some(fault) = pick(&possible, &mut random) else { break };
             let begun = field.inject(fault, &mut random).await?;
             faults.asked += 1;
             say(&format!("{:>6} acknowledged; {}", field.control.acknowledged_now(), begun.what));

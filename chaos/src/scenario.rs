@@ -4,7 +4,7 @@ use crate::faults::Between::{
     GatewayAndJournal, GatewaysAndRedis, NatsNodes, ServicesAndArchive, WorkerAndJournal,
 };
 use crate::faults::Fault::{
-    self, CutSockets, Freeze, FullArchive, FullJournal, Kill, LostPackets, Network,
+    self, ClockJump, CutSockets, Freeze, FullArchive, FullJournal, Kill, LostPackets, Network,
 };
 use crate::faults::How::{AnswersLost, Cut, Forgetful, HalfOpen, Slow};
 use crate::faults::Who::{
@@ -178,6 +178,18 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         (100, 500),
         "half a frame is nothing, a repeat is known for one, feeds go on without a hole",
     ),
+    scenario(
+        "clock-jump-gateway",
+        &[ClockJump(Gateway)],
+        SHORT,
+        "a gateway whose clock is minutes off stores no event twice, and none out of order",
+    ),
+    scenario(
+        "clock-jump-worker",
+        &[ClockJump(Worker)],
+        SHORT,
+        "a worker whose clock is minutes off neither loses its leases nor trims what is needed",
+    ),
     Scenario {
         event_bytes: 24 * 1024,
         variables: &[("STORMWIRE_JOURNAL_BYTES_MAX", "16MiB")],
@@ -232,7 +244,21 @@ const MIXED: &[Fault] = &[
     Network(GatewayAndJournal, AnswersLost),
     Network(GatewayAndJournal, Forgetful),
     CutSockets,
+    ClockJump(Gateway),
+    ClockJump(Worker),
 ];
+
+impl Scenario {
+    /// The faults that this machine can do: without the library that moves clocks, those are left out
+    /// where there are others.
+    pub(crate) fn possible(&self) -> Vec<Fault> {
+        let all = self.faults.iter().copied();
+        let moves_clocks = stormwire_testkit::faketime().is_some();
+        let others: Vec<Fault> =
+            all.filter(|fault| moves_clocks || !fault.moves_clocks()).collect();
+        if others.is_empty() { self.faults.to_vec() } else { others }
+    }
+}
 
 /// The scenario of that name.
 pub(crate) fn named(name: &str) -> Option<Scenario> {

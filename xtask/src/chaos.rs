@@ -78,6 +78,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         return shell::run(&mut command(&runner.to_string_lossy(), &["--list"]));
     }
     tools::provide()?;
+    tools::provide_faketime();
     let name = options.scenario.as_deref();
     let faults = name == Some("faults") || options.fault.is_some();
     let stormwire =

