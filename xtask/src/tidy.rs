@@ -4,6 +4,7 @@
 //! is the gate.
 
 mod manifests;
+mod scenarios;
 mod sources;
 
 use crate::{Failure, Outcome};
@@ -14,6 +15,7 @@ type Complaints = Vec<String>;
 /// Checks every rule and prints what breaks one.
 pub(crate) fn run() -> Outcome {
     let mut complaints = manifests::complaints()?;
+    complaints.extend(scenarios::complaints()?);
     complaints.extend(sources::complaints()?);
     if complaints.is_empty() {
         println!("tidy: every rule holds");
