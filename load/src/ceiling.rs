@@ -2,7 +2,7 @@
 //!
 //! As many streams as a cluster has partitions, one replica, on disk; each message is acknowledged.
 
-use crate::report::{Figure, progress};
+use crate::report::{Figure, Report, progress};
 use crate::{Failure, Outcome, Timing, Traffic};
 use async_nats::jetstream::{self, stream};
 use bytes::Bytes;
@@ -115,7 +115,9 @@ async fn measure(options: &Options, contexts: &[jetstream::Context]) -> Outcome 
     }
     publishers.abort_all();
     bar.finish_and_clear();
-    Figure::new(&timing.bench, "plain JetStream publisher", "events/s", &rates).print();
+    let mut report = Report::new(&timing.bench);
+    report.add(Figure::new("plain JetStream publisher", "events/s", &rates));
+    report.print();
     Ok(())
 }
 

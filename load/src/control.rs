@@ -1,5 +1,6 @@
 //! What all publishers do just now, and what they have achieved together.
 
+use crate::dialect::nanos_now;
 use crate::{Failure, Outcome};
 use hdrhistogram::Histogram;
 use std::cell::{Cell, RefCell};
@@ -8,6 +9,17 @@ use tokio::sync::watch;
 
 /// Latencies above are counted as this: a minute in microseconds.
 const LONGEST_MICROS: u64 = 60_000_000;
+
+/// An empty histogram of latencies in microseconds, to three digits.
+pub(crate) fn histogram() -> Outcome<Histogram<u64>> {
+    Histogram::new_with_bounds(1, LONGEST_MICROS, 3).map_err(Failure::doing("a histogram"))
+}
+
+/// Adds one latency.
+pub(crate) fn record(latencies: &mut Histogram<u64>, latency: Duration) {
+    let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+    latencies.saturating_record(micros.clamp(1, LONGEST_MICROS));
+}
 
 /// How publishers send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +47,8 @@ pub(crate) struct Control {
     pub(crate) budget: Cell<u64>,
     latencies: RefCell<Option<Histogram<u64>>>,
     failure: RefCell<Option<String>>,
+    /// One moment by both clocks.
+    began: (Instant, u64),
 }
 
 impl Control {
@@ -46,7 +60,14 @@ impl Control {
             budget: Cell::new(budget),
             latencies: RefCell::new(None),
             failure: RefCell::new(None),
+            began: (Instant::now(), nanos_now()),
         }
+    }
+
+    /// The moment as the events carry it.
+    pub(crate) fn nanos(&self, at: Instant) -> u64 {
+        let (began, nanos) = self.began;
+        nanos + u64::try_from(at.saturating_duration_since(began).as_nanos()).unwrap_or(0)
     }
 
     pub(crate) fn set(&self, mode: Mode) {
@@ -71,13 +92,17 @@ impl Control {
     pub(crate) fn acknowledge(&self, events: u64, latency: Duration) {
         self.acknowledged.set(self.acknowledged.get() + events);
         if let Some(latencies) = &mut *self.latencies.borrow_mut() {
-            let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-            latencies.saturating_record(micros.clamp(1, LONGEST_MICROS));
+            record(latencies, latency);
         }
     }
 
     pub(crate) fn acknowledged(&self) -> u64 {
         self.acknowledged.get()
+    }
+
+    /// Events that were handed to the sockets.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.get()
     }
 
     /// Whether everything that was sent is acknowledged and nothing more will be.
@@ -87,8 +112,7 @@ impl Control {
 
     /// Begins to keep latencies, from none.
     pub(crate) fn keep_latencies(&self) -> Outcome {
-        let new = Histogram::new_with_bounds(1, LONGEST_MICROS, 3);
-        *self.latencies.borrow_mut() = Some(new.map_err(Failure::doing("a histogram"))?);
+        *self.latencies.borrow_mut() = Some(histogram()?);
         Ok(())
     }
 

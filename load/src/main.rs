@@ -2,17 +2,22 @@
 //!
 //! It shares no code with the server or its client library, so that it can't share their mistakes, and
 //! does as little for an event as it can, because it runs on the same cores. Each subcommand warms up,
-//! measures several times and writes one JSON line a figure to standard output; progress goes to the
+//! measures several times and writes one JSON line to standard output; progress goes to the
 //! terminal. Every refused event ends a measurement: a figure with refusals is none.
 
 mod ceiling;
 mod control;
-mod ingest;
+mod crowd;
+mod dialect;
+mod idle;
+mod listener;
+mod measure;
 mod persist;
 mod publisher;
 mod report;
 mod socket;
 mod usage;
+mod writer;
 
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
@@ -78,9 +83,12 @@ impl Timing {
 /// What is published.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Traffic {
-    /// How many publishers, a connection and a channel each
+    /// How many publishers, a connection each
     #[arg(long, default_value_t = 50)]
     pub(crate) publishers: usize,
+    /// How many channels; 0: one for each publisher
+    #[arg(long, default_value_t = 0)]
+    pub(crate) channels: usize,
     /// How many unacknowledged messages a publisher may have
     #[arg(long, default_value_t = 100)]
     pub(crate) window: usize,
@@ -92,14 +100,30 @@ pub(crate) struct Traffic {
     pub(crate) bytes: usize,
 }
 
+impl Traffic {
+    pub(crate) fn channels(&self) -> usize {
+        if self.channels == 0 { self.publishers } else { self.channels }
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
-    /// Acknowledged events a second through one gateway, then latency at a fixed rate
-    Ingest(ingest::Options),
+    /// Publish, deliver and count: rates, latencies and what the processes cost
+    Measure(measure::Options),
+    /// Open subscribers and count what they are given, for `measure`
+    Listen(listener::Options),
+    /// A WebSocket server that only writes: what no gateway can exceed in fan-out
+    Writer(writer::Options),
     /// The same payload published to JetStream itself: what no gateway can exceed
     Ceiling(ceiling::Options),
     /// Publish so many events and end
-    Fill(ingest::FillOptions),
+    Fill(measure::FillOptions),
+    /// Memory a connection, connections a second, and that each is given what is published
+    Idle(idle::Options),
+    /// From the start of a program to its first acknowledged event
+    ColdStart(idle::ColdOptions),
+    /// Wait until the archive has all that the journal has
+    CaughtUp(persist::CaughtUpOptions),
     /// Rows a second from the journal to Postgres, beside a bare COPY of the same rows
     Persist(persist::Options),
 }
@@ -111,9 +135,14 @@ fn main() -> ExitCode {
     let done = match runtime {
         Ok(runtime) => runtime.block_on(async {
             match command {
-                Command::Ingest(options) => ingest::run(&options).await,
+                Command::Measure(options) => measure::run(&options).await,
+                Command::Listen(options) => listener::run(&options).await,
+                Command::Writer(options) => writer::run(&options).await,
                 Command::Ceiling(options) => ceiling::run(&options).await,
-                Command::Fill(options) => ingest::fill(&options).await,
+                Command::Fill(options) => measure::fill(&options).await,
+                Command::Idle(options) => idle::run(&options).await,
+                Command::ColdStart(options) => idle::cold_start(&options).await,
+                Command::CaughtUp(options) => persist::caught_up(&options).await,
                 Command::Persist(options) => persist::run(&options).await,
             }
         }),

@@ -4,7 +4,7 @@
 //! between, and then copies the same rows into a table with the same indexes, as many in a transaction
 //! as a worker takes at most. Start it before the worker.
 
-use crate::report::Figure;
+use crate::report::{Figure, Report};
 use crate::{Failure, Outcome};
 use async_nats::jetstream;
 use futures::TryStreamExt as _;
@@ -49,9 +49,51 @@ pub(crate) async fn run(options: &Options) -> Outcome {
     let persisted = rows / stored.as_secs_f64();
     let (bare_rows, bare) = bare_copy(options, &pool).await?;
     let copied = bare_rows / bare.as_secs_f64();
-    Figure::new(&options.bench, "journal to Postgres", "rows/s", &[persisted]).print();
-    Figure::new(&options.bench, "bare COPY of the same rows", "rows/s", &[copied]).print();
-    Figure::new(&options.bench, "share of the bare COPY", "ratio", &[persisted / copied]).print();
+    let mut report = Report::new(&options.bench);
+    report.add(Figure::new("journal to Postgres", "rows/s", &[persisted]));
+    report.add(Figure::new("bare COPY of the same rows", "rows/s", &[copied]));
+    report.add(Figure::new("share of the bare COPY", "ratio", &[persisted / copied]));
+    report.print();
+    Ok(())
+}
+
+/// For [`caught_up`].
+#[derive(Debug, clap::Args)]
+pub(crate) struct CaughtUpOptions {
+    /// The name that the figures carry
+    #[arg(long)]
+    bench: String,
+    /// The archive
+    #[arg(long, env = "DATABASE_URL")]
+    database_url: String,
+    /// The journal
+    #[arg(long, env = "NATS_URL")]
+    nats_url: String,
+    /// Seconds until all must be stored
+    #[arg(long, default_value_t = 120.0)]
+    deadline: f64,
+}
+
+/// Waits until the archive has everything, and says how long that took and how many rows there are.
+pub(crate) async fn caught_up(options: &CaughtUpOptions) -> Outcome {
+    let started = Instant::now();
+    let tips = tips(&options.nats_url).await?;
+    let pool = PgPool::connect(&options.database_url).await.map_err(Failure::doing("Postgres"))?;
+    let until = started + Duration::from_secs_f64(options.deadline);
+    let is_behind = |ledger: &HashMap<i16, i64>| {
+        tips.iter().any(|(p, tip)| *tip > 0 && ledger.get(p).is_none_or(|at| at < tip))
+    };
+    while is_behind(&ledger(&pool).await.unwrap_or_default()) {
+        if Instant::now() > until {
+            return Err(Failure::of("the archive is still behind the journal"));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let mut report = Report::new(&options.bench);
+    report.add(Figure::new("archive behind the journal at the end", "s", &[seconds]));
+    report.add(Figure::new("rows in Postgres", "rows", &[count(&pool).await?]));
+    report.print();
     Ok(())
 }
 

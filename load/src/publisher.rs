@@ -1,8 +1,10 @@
-//! One publisher: a connection, a channel, a window of unacknowledged messages.
+//! One publisher: a connection, a channel, a window of unanswered messages.
 
 use crate::control::{Control, Mode};
+use crate::dialect::{ANY, Dialect, FIRST_ID, Message, stamps};
 use crate::socket::Socket;
 use crate::{Failure, Outcome, Traffic};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -10,53 +12,96 @@ use tokio::sync::watch;
 const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
 /// Longer than a server may take for an answer.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// Messages further apart than this are woken by the runtime's timer, which is a millisecond coarse,
+/// others by a tick: a thousand wake-ups a second and publisher cost more than they are worth.
+const SELDOM: Duration = Duration::from_millis(20);
+
+/// What frees a place in the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Window {
+    /// The server's acknowledgement
+    Acknowledged,
+    /// The publisher's own subscription, so that publishing can't outrun delivery
+    Delivered,
+}
+
+/// Where and as whom publishers connect.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// Publishers take them in turn.
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) dialect: Dialect,
+    pub(crate) token: String,
+    pub(crate) window: Window,
+    /// Each message goes to the next channel.
+    pub(crate) rotate: bool,
+}
 
 /// A connected publisher.
 pub(crate) struct Publisher {
     socket: Socket,
-    /// What stands before and after the numbers of a message.
-    channel: Vec<u8>,
-    events: Vec<u8>,
+    dialect: Dialect,
+    window: Window,
+    message: Message,
     batch: u64,
     /// When the message of that number should have been sent, by number modulo the window's size.
     intended: Vec<Instant>,
     next: u64,
     oldest: u64,
+    /// Events that came back to the publisher and are not counted to a message yet.
+    returned: u64,
     /// Messages of the present schedule that are sent.
     paced: u32,
+    /// Publishers and channels, where each message goes to the next channel.
+    stride: u64,
+    channels: u64,
+    number: u64,
+    /// Its share of the interval that it begins later than the first publisher.
+    phase: f64,
     control: Rc<Control>,
 }
 
 impl Publisher {
     pub(crate) async fn connect(
-        address: &str,
-        token: &str,
+        target: &Target,
         number: usize,
         traffic: &Traffic,
         control: Rc<Control>,
     ) -> Outcome<Self> {
-        let mut socket = Socket::open(address).await?;
-        let producer = format!("{:032x}", rand::random::<u128>());
-        let hello =
-            format!(r#"{{"op":"connect","id":0,"token":"{token}","producer":"{producer}"}}"#);
-        socket.push(&[hello.as_bytes()]);
-        socket.flush().await?;
-        let answer = tokio::time::timeout(CONNECT_DEADLINE, first_text(&mut socket));
-        let answer = answer.await.map_err(|_| Failure::of("no answer to connect"))??;
-        if memchr::memmem::find(&answer, br#""op":"connected""#).is_none() {
-            let answer = String::from_utf8_lossy(&answer).into_owned();
-            return Err(Failure::of(format!("the server refused to connect: {answer}")));
-        }
-        let window = traffic.window.max(1);
+        let address = target.addresses[number % target.addresses.len()];
+        let channel = if target.rotate {
+            format!("bench:{ANY}")
+        } else {
+            format!("bench:{}", number % traffic.channels())
+        };
+        let connecting = async {
+            let mut socket = Socket::open(address, None, target.dialect).await?;
+            socket.greet(&target.token).await?;
+            if target.window == Window::Delivered {
+                socket.subscribe(&channel).await?;
+            }
+            Ok(socket)
+        };
+        let socket = tokio::time::timeout(CONNECT_DEADLINE, connecting)
+            .await
+            .map_err(|_| Failure::of("no answer to a publisher that connects"))??;
+        #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+        let phase = number as f64 / traffic.publishers as f64;
         Ok(Self {
             socket,
-            channel: format!(r#","channel":"bench:{number}","seq":"#).into_bytes(),
-            events: events(traffic),
+            dialect: target.dialect,
+            window: target.window,
+            message: target.dialect.publish(&channel, &target.token, traffic),
             batch: traffic.batch as u64,
-            intended: vec![Instant::now(); window],
+            intended: vec![Instant::now(); traffic.window.max(1)],
             next: 1,
             oldest: 1,
+            returned: 0,
             paced: 0,
+            stride: traffic.publishers as u64,
+            channels: traffic.channels() as u64,
+            number: number as u64,
+            phase,
             control,
         })
     }
@@ -86,18 +131,36 @@ impl Publisher {
             if self.socket.has_outgoing() {
                 self.socket.flush().await?;
             }
+            let waits = matches!(now, Mode::Paced { .. }) && self.has_room();
+            let seldom = self.is_seldom(now);
             let silence = tokio::time::sleep(SILENCE_MAX);
+            let due = tokio::time::sleep_until(self.due(now).into());
             tokio::select! {
                 read = self.socket.fill() => read?,
-                _ = ticks.changed(), if matches!(now, Mode::Paced { .. }) => {}
+                _ = ticks.changed(), if waits && !seldom => {}
+                () = due, if waits && seldom => {}
                 changed = mode.changed() => changed.map_err(Failure::doing("the bench has ended"))?,
                 () = silence, if self.oldest < self.next => {
                     return Err(Failure::of(format!("no answer within {SILENCE_MAX:?}")));
                 }
             }
-            while let Some(text) = self.socket.next_text()? {
+            while let Some(text) = self.socket.next_message()? {
                 self.read(&text)?;
             }
+        }
+    }
+
+    fn is_seldom(&self, mode: Mode) -> bool {
+        matches!(mode, Mode::Paced { interval, .. } if interval >= SELDOM)
+    }
+
+    /// When the next message of a schedule is due.
+    fn due(&self, mode: Mode) -> Instant {
+        match mode {
+            Mode::Paced { since, interval } => {
+                since + interval.mul_f64(self.phase) + interval * self.paced
+            }
+            Mode::Saturate | Mode::Finish => Instant::now(),
         }
     }
 
@@ -109,10 +172,10 @@ impl Publisher {
                     self.send(Instant::now());
                 }
             }
-            Mode::Paced { since, interval } => {
+            Mode::Paced { .. } => {
                 while self.has_room() {
                     // What could not go in time is late from when it was due.
-                    let due = since + interval * self.paced;
+                    let due = self.due(mode);
                     if due > Instant::now() || !self.control.may_send(self.batch) {
                         break;
                     }
@@ -132,58 +195,50 @@ impl Publisher {
         self.next += 1;
         let slot = self.slot(number);
         self.intended[slot] = intended;
-        // Every event uses a number of its own; the message names the first one's.
-        let seq = (number - 1) * self.batch + 1;
-        self.socket.push(&[
-            br#"{"op":"publish","id":"#,
-            number.to_string().as_bytes(),
-            &self.channel,
-            seq.to_string().as_bytes(),
-            &self.events,
-        ]);
+        self.message.set(number, self.batch, self.control.nanos(intended));
+        self.message.set_channel((number * self.stride + self.number) % self.channels);
+        self.socket.push(&self.message.bytes);
     }
 
     fn slot(&self, number: u64) -> usize {
         usize::try_from(number % self.intended.len() as u64).unwrap_or(0)
     }
 
-    /// Counts the acknowledgements in a message, which holds one operation or several.
+    /// Counts the answers in a message, which holds one operation or several.
     fn read(&mut self, text: &[u8]) -> Outcome {
-        if memchr::memmem::find(text, br#""op":"error""#).is_some() {
+        let marks = self.dialect.marks();
+        if memchr::memmem::find(text, marks.refused.as_bytes()).is_some() {
             let answer = String::from_utf8_lossy(text).into_owned();
             return Err(Failure::of(format!("the server refused: {answer}")));
         }
-        let now = Instant::now();
-        for at in memchr::memmem::find_iter(text, br#""op":"published""#) {
-            let id = id_after(&text[at..])
-                .ok_or_else(|| Failure::of("an acknowledgement without an id"))?;
-            if id != self.oldest {
-                let wanted = self.oldest;
-                return Err(Failure::of(format!("acknowledged {id} before {wanted}")));
+        if self.window == Window::Delivered {
+            self.returned += stamps(text).count() as u64;
+            while self.returned >= self.batch && self.oldest < self.next {
+                self.returned -= self.batch;
+                self.answered();
             }
-            self.oldest += 1;
-            let latency = now.saturating_duration_since(self.intended[self.slot(id)]);
-            self.control.acknowledge(self.batch, latency);
+            return Ok(());
+        }
+        for at in memchr::memmem::find_iter(text, marks.acknowledged.as_bytes()) {
+            if self.dialect == Dialect::Stormwire {
+                let id = id_after(&text[at..])
+                    .ok_or_else(|| Failure::of("an acknowledgement without an id"))?;
+                if id != FIRST_ID + self.oldest {
+                    let wanted = FIRST_ID + self.oldest;
+                    return Err(Failure::of(format!("acknowledged {id} before {wanted}")));
+                }
+            }
+            self.answered();
         }
         Ok(())
     }
-}
 
-async fn first_text(socket: &mut Socket) -> Outcome<bytes::BytesMut> {
-    loop {
-        if let Some(text) = socket.next_text()? {
-            return Ok(text);
-        }
-        socket.fill().await?;
+    fn answered(&mut self) {
+        let latency =
+            Instant::now().saturating_duration_since(self.intended[self.slot(self.oldest)]);
+        self.oldest += 1;
+        self.control.acknowledge(self.batch, latency);
     }
-}
-
-/// The events of every message, from the comma after its `seq`.
-fn events(traffic: &Traffic) -> Vec<u8> {
-    // The quotes count: they are what is stored.
-    let data = "x".repeat(traffic.bytes.saturating_sub(2));
-    let event = format!(r#"{{"data":"{data}"}}"#);
-    format!(r#","events":[{}]}}"#, vec![event; traffic.batch].join(",")).into_bytes()
 }
 
 fn id_after(text: &[u8]) -> Option<u64> {
@@ -196,12 +251,6 @@ fn id_after(text: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_event_has_as_many_bytes_as_were_asked_for() {
-        let traffic = Traffic { publishers: 1, window: 1, batch: 2, bytes: 8 };
-        assert_eq!(events(&traffic), br#","events":[{"data":"xxxxxx"},{"data":"xxxxxx"}]}"#);
-    }
 
     #[test]
     fn the_id_is_the_number_after_its_name() {

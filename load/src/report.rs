@@ -1,4 +1,4 @@
-//! Figures, one JSON line each, and the progress on the terminal.
+//! Figures, one JSON line a run, and the progress on the terminal.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -7,9 +7,8 @@ use std::time::Duration;
 
 /// One figure: several measurements of one thing.
 #[derive(Debug, Serialize)]
-pub(crate) struct Figure<'a> {
-    pub(crate) bench: &'a str,
-    pub(crate) figure: &'a str,
+pub(crate) struct Figure {
+    pub(crate) figure: String,
     pub(crate) unit: &'static str,
     pub(crate) median: f64,
     pub(crate) min: f64,
@@ -17,8 +16,8 @@ pub(crate) struct Figure<'a> {
     pub(crate) runs: Vec<f64>,
 }
 
-impl<'a> Figure<'a> {
-    pub(crate) fn new(bench: &'a str, figure: &'a str, unit: &'static str, runs: &[f64]) -> Self {
+impl Figure {
+    pub(crate) fn new(figure: &str, unit: &'static str, runs: &[f64]) -> Self {
         let runs: Vec<f64> = runs.iter().map(|value| rounded(*value)).collect();
         let mut sorted = runs.clone();
         sorted.sort_by(f64::total_cmp);
@@ -32,13 +31,35 @@ impl<'a> Figure<'a> {
             sorted.first().copied().unwrap_or(f64::NAN),
             sorted.last().copied().unwrap_or(f64::NAN),
         );
-        Self { bench, figure, unit, median: rounded(median), min, max, runs }
+        Self { figure: figure.to_owned(), unit, median: rounded(median), min, max, runs }
+    }
+}
+
+/// What one run of this program has measured: one JSON line.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    bench: String,
+    figures: Vec<Figure>,
+}
+
+impl Report {
+    pub(crate) fn new(bench: &str) -> Self {
+        Self { bench: bench.to_owned(), figures: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, figure: Figure) {
+        self.figures.push(figure);
     }
 
     pub(crate) fn print(&self) {
-        if let Ok(line) = serde_json::to_string(self) {
-            println!("{line}");
-        }
+        say(self);
+    }
+}
+
+/// Writes one line of JSON to standard output.
+pub(crate) fn say<T: Serialize>(what: &T) {
+    if let Ok(line) = serde_json::to_string(what) {
+        println!("{line}");
     }
 }
 
@@ -79,9 +100,9 @@ mod tests {
 
     #[test]
     fn the_median_of_an_even_number_lies_between() {
-        let figure = Figure::new("b", "f", "events/s", &[4.0, 1.0, 3.0, 2.0]);
+        let figure = Figure::new("f", "events/s", &[4.0, 1.0, 3.0, 2.0]);
         assert_eq!((figure.median, figure.min, figure.max), (2.5, 1.0, 4.0));
-        assert_eq!(Figure::new("b", "f", "s", &[5.0, 1.0, 9.0]).median, 5.0);
+        assert_eq!(Figure::new("f", "s", &[5.0, 1.0, 9.0]).median, 5.0);
     }
 
     #[test]

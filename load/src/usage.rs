@@ -6,20 +6,23 @@ use std::time::{Duration, Instant};
 /// Ticks of `/proc/*/stat` in a second; Linux fixes it at 100 for programs.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A process under watch, by the name that its figures carry.
+/// Processes under watch, by the name that their figures carry.
 #[derive(Debug, Clone)]
 pub(crate) struct Watched {
     pub(crate) name: String,
-    pid: u32,
+    pids: Vec<u32>,
 }
 
 impl std::str::FromStr for Watched {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, pid) = text.split_once('=').ok_or("expected NAME=PID")?;
-        let pid = pid.parse().map_err(|_| format!("{pid} is no process id"))?;
-        Ok(Self { name: name.to_owned(), pid })
+        let (name, pids) = text.split_once('=').ok_or("expected NAME=PID")?;
+        let pid = |pid: &str| pid.parse().map_err(|_| format!("{pid} is no process id"));
+        Ok(Self {
+            name: name.to_owned(),
+            pids: pids.split(',').map(pid).collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -33,23 +36,46 @@ pub(crate) struct Reading {
 impl Watched {
     /// This process.
     pub(crate) fn own() -> Self {
-        Self { name: "generator".to_owned(), pid: std::process::id() }
+        Self::of("generator", vec![std::process::id()])
+    }
+
+    /// Several that count as one.
+    pub(crate) fn of(name: &str, pids: Vec<u32>) -> Self {
+        Self { name: name.to_owned(), pids }
     }
 
     pub(crate) fn read(&self) -> Outcome<Reading> {
-        let path = format!("/proc/{}/stat", self.pid);
-        let stat = std::fs::read_to_string(&path).map_err(Failure::doing(&path))?;
-        let cpu = cpu(&stat).ok_or_else(|| Failure::of(format!("{path} reads otherwise")))?;
-        Ok(Reading { at: Instant::now(), cpu })
+        let mut all = Duration::ZERO;
+        for pid in &self.pids {
+            let path = format!("/proc/{pid}/stat");
+            let stat = std::fs::read_to_string(&path).map_err(Failure::doing(&path))?;
+            all += cpu(&stat).ok_or_else(|| Failure::of(format!("{path} reads otherwise")))?;
+        }
+        Ok(Reading { at: Instant::now(), cpu: all })
     }
 
     /// Resident memory in MiB.
     pub(crate) fn resident_mib(&self) -> Outcome<f64> {
-        let path = format!("/proc/{}/status", self.pid);
-        let status = std::fs::read_to_string(&path).map_err(Failure::doing(&path))?;
-        resident_kib(&status)
-            .map(|kib| kib / 1024.0)
-            .ok_or_else(|| Failure::of(format!("{path} reads otherwise")))
+        let mut all = 0.0;
+        for pid in &self.pids {
+            let path = format!("/proc/{pid}/status");
+            let status = std::fs::read_to_string(&path).map_err(Failure::doing(&path))?;
+            let kib = resident_kib(&status);
+            all += kib.ok_or_else(|| Failure::of(format!("{path} reads otherwise")))? / 1024.0;
+        }
+        Ok(all)
+    }
+}
+
+/// All that runs on this machine.
+#[derive(Debug)]
+pub(crate) struct Machine;
+
+impl Machine {
+    pub(crate) fn read() -> Outcome<Reading> {
+        let stat = std::fs::read_to_string("/proc/stat").map_err(Failure::doing("/proc/stat"))?;
+        let cpu = busy(&stat).ok_or_else(|| Failure::of("/proc/stat reads otherwise"))?;
+        Ok(Reading { at: Instant::now(), cpu })
     }
 }
 
@@ -69,6 +95,14 @@ fn cpu(stat: &str) -> Option<Duration> {
     Some(Duration::from_secs_f64((user + system) / TICKS_PER_SECOND))
 }
 
+/// What all cores together spent on anything but waiting: user, nice, system, interrupts.
+fn busy(stat: &str) -> Option<Duration> {
+    let line = stat.lines().next()?.strip_prefix("cpu ")?;
+    let fields: Vec<f64> = line.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+    let [user, nice, system, _idle, _wait, hard, soft, ..] = fields.as_slice() else { return None };
+    Some(Duration::from_secs_f64((user + nice + system + hard + soft) / TICKS_PER_SECOND))
+}
+
 fn resident_kib(status: &str) -> Option<f64> {
     let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
@@ -85,12 +119,19 @@ mod tests {
     }
 
     #[test]
+    fn waiting_is_not_work() {
+        let stat = "cpu  100 20 30 9999 777 40 10 0 0 0\ncpu0 1 2 3\n";
+        assert_eq!(busy(stat), Some(Duration::from_secs(2)));
+        assert!(Machine::read().is_ok());
+    }
+
+    #[test]
     fn this_process_has_memory_and_a_clock() {
         let own = Watched::own();
         let earlier = own.read().unwrap();
         assert!(own.resident_mib().unwrap() > 0.5);
         assert!(own.read().unwrap().cores_since(&earlier) >= 0.0);
-        assert!("gateway=1".parse::<Watched>().is_ok());
+        assert!("gateway=1,2".parse::<Watched>().is_ok());
         assert!("gateway".parse::<Watched>().is_err());
     }
 }

@@ -1,19 +1,23 @@
 //! `cargo xtask bench`: figures that anybody can measure again with the same command.
 //!
 //! Each bench starts servers of its own, warms up, measures several times and keeps the median and the
-//! spread beside the machine in `load/RESULTS.md`. What is measured and what measures share the cores.
+//! spread, with commit and machine, as a line of `load/results/NAME.jsonl`. `load/RESULTS.md` is made
+//! from the last line of each. What is measured and what measures share the cores.
 
+mod budgets;
+mod curves;
+mod fans;
+mod ingest;
+mod peers;
 pub(crate) mod results;
+mod rig;
+mod store;
 
 use crate::shell;
-use crate::up::cluster::Cluster;
 use crate::up::{self, build_package};
 use crate::{Failure, Outcome, tools};
-use results::Figure;
-use std::path::PathBuf;
-use std::process::Stdio;
-use stormwire_testkit::workspace_root;
-use tokio::process::Command;
+use results::Kept;
+use rig::Rig;
 
 /// What there is to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -22,8 +26,31 @@ pub(crate) enum Name {
     IngestBatched,
     /// The same, one event a message
     IngestSingle,
+    /// The same over REST
+    IngestRest,
+    /// Through three NATS nodes that write to disk before each acknowledgement
+    IngestReplicated,
+    /// Publish to acknowledged and to delivered at a quarter, a half and 0.8 of saturation
+    Latency,
+    /// One channel with 1,000 and with 10,000 subscribers
+    FanoutOne,
+    /// 100 channels with 100 subscribers each, and 1,000 with 10
+    FanoutMany,
+    /// One subscriber behind everything
+    Firehose,
+    /// Memory a connection at 10,000 and 50,000
+    Idle,
+    /// 100,000 connections over six gateways, each given its event
+    #[value(name = "connections-100k")]
+    Connections,
     /// Rows from the journal to Postgres, beside a bare COPY
     Persist,
+    /// Published, delivered and in Postgres at once
+    EndToEnd,
+    /// One process, nothing else installed: its start, and how much it takes
+    Embedded,
+    /// How cost grows with connections, subscribers, channels, partitions, size and gateways
+    Curves,
 }
 
 /// Which bench, and how long.
@@ -31,187 +58,146 @@ pub(crate) enum Name {
 pub(crate) struct Options {
     /// One of them; all by default
     name: Option<Name>,
-    /// Shorter, and not kept: whether it works, not how fast it is
+    /// Shorter and smaller, and not kept: whether it works, not how fast it is. Fails only where a
+    /// ratio measured in the same run says that something is grossly slower than it was
     #[arg(long)]
     quick: bool,
-    /// One JSON line a figure instead of a table
+    /// One JSON line a bench instead of a table
     #[arg(long)]
     json: bool,
     /// Build without optimising; not kept
     #[arg(long)]
     debug: bool,
+    /// Measure nothing: hold the kept lines against the budgets, and load/RESULTS.md against the lines
+    #[arg(long)]
+    check: bool,
 }
 
-/// The programs and the folder of a run.
-struct Bench {
-    stormwire: PathBuf,
-    load: PathBuf,
-    quick: bool,
-}
-
-/// Measures and keeps.
+/// Measures and keeps, or checks what was kept.
 pub(crate) fn run(options: &Options) -> Outcome {
+    if options.check {
+        return results::check();
+    }
     tools::provide()?;
-    let bench = Bench {
-        stormwire: up::build(options.debug)?,
-        load: build_package("stormwire-load", options.debug)?,
-        quick: options.quick,
-    };
+    let stormwire = up::build(options.debug)?;
+    let load = build_package("stormwire-load", options.debug)?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::doing("starting a runtime"))?;
-    let all = [Name::IngestBatched, Name::IngestSingle, Name::Persist];
-    for name in all.into_iter().filter(|name| options.name.is_none_or(|wanted| wanted == *name)) {
+    let mut slower = Vec::new();
+    for name in Name::ALL.into_iter().filter(|name| options.name.is_none_or(|only| only == *name)) {
         shell::progress(&format!("== {}", name.text()));
-        let figures = runtime.block_on(bench.measure(name))?;
+        let rig =
+            Rig { stormwire: stormwire.clone(), load: load.clone(), quick: options.quick, name };
+        let kept = Kept::measured(name.text(), || runtime.block_on(rig.measure()))?;
         if options.json {
-            for figure in &figures {
-                println!("{}", figure.json()?);
-            }
+            println!("{}", kept.json()?);
         } else {
-            println!("{}", results::table(&figures));
+            println!("{}", kept.table());
         }
+        slower.extend(budgets::gross(&kept));
         if !options.quick && !options.debug {
-            results::keep(name.text(), name.what(), &figures)?;
+            results::keep(&kept)?;
         }
     }
-    Ok(())
+    if slower.is_empty() { Ok(()) } else { Err(Failure::of(slower.join("\n"))) }
 }
 
 impl Name {
-    fn text(self) -> &'static str {
+    pub(crate) const ALL: [Self; 14] = [
+        Self::IngestBatched,
+        Self::IngestSingle,
+        Self::IngestRest,
+        Self::IngestReplicated,
+        Self::Latency,
+        Self::FanoutOne,
+        Self::FanoutMany,
+        Self::Firehose,
+        Self::Idle,
+        Self::Connections,
+        Self::Persist,
+        Self::EndToEnd,
+        Self::Embedded,
+        Self::Curves,
+    ];
+
+    pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::IngestBatched => "ingest-batched",
             Self::IngestSingle => "ingest-single",
+            Self::IngestRest => "ingest-rest",
+            Self::IngestReplicated => "ingest-replicated",
+            Self::Latency => "latency",
+            Self::FanoutOne => "fanout-one",
+            Self::FanoutMany => "fanout-many",
+            Self::Firehose => "firehose",
+            Self::Idle => "idle",
+            Self::Connections => "connections-100k",
             Self::Persist => "persist",
+            Self::EndToEnd => "end-to-end",
+            Self::Embedded => "embedded",
+            Self::Curves => "curves",
         }
     }
 
     /// For the table's readers: what stood where.
-    fn what(self) -> &'static str {
+    pub(crate) const fn what(self) -> &'static str {
         match self {
             Self::IngestBatched => {
                 "One gateway over WebSocket, JetStream R1 on disk, 128-byte events, 50 publishers, 100 \
                  events a message, at most 16 messages of each unacknowledged: more would pass the \
-                 bound of a lane. Then latency at half \
-                 of that rate, counted from when a message was due."
+                 bound of a lane. Then latency at half of that rate, counted from when a message was due."
             }
             Self::IngestSingle => {
-                "The same with one event a message, at most 100 of each publisher unacknowledged."
+                "The same with one event a message, at most 100 of each publisher unacknowledged; \
+                 latency also at 2,000 and 100,000 events a second."
+            }
+            Self::IngestRest => {
+                "POST with one event and with 100, 64 connections that are kept, each with one request \
+                 under way."
+            }
+            Self::IngestReplicated => {
+                "Three NATS nodes on this machine's one disk, three replicas, each write on disk before \
+                 it is acknowledged; 10 events a message and one."
+            }
+            Self::Latency => {
+                "50 publishers, each with a channel and a subscriber of its own, one event a message. \
+                 Latency counts from when a message was due."
+            }
+            Self::FanoutOne => {
+                "One channel. Paced: 50,000 deliveries a second of single messages. Saturated: as fast \
+                 as the publisher's own subscription lets it go on, at most 256 messages on their way. \
+                 Interleaved with a minimal WebSocket writer, nats-server's WebSocket and Socket.IO, \
+                 which keep nothing, with the same generator and bytes."
+            }
+            Self::FanoutMany => "The same with one publisher a channel.",
+            Self::Firehose => {
+                "One subscriber follows all 50 channels by a pattern, while 50 publishers send 200,000 \
+                 events a second, 10 a message; then as many as go."
+            }
+            Self::Idle => {
+                "Connections that are subscribed to one of 100 channels; 50,000 are spread over three \
+                 gateways. Resident memory after less before, by connection; then one event on each \
+                 channel."
+            }
+            Self::Connections => {
+                "100,000 connections over six gateways, from eight processes and ten source addresses, \
+                 each subscribed to one of 100 channels and given its event."
             }
             Self::Persist => {
                 "One worker from JetStream R1 to Postgres, which writes to disk before it commits; the \
                  bare COPY writes the same rows into a table with the same indexes."
             }
+            Self::EndToEnd => {
+                "200,000 events a second, 10 a message: acknowledged, delivered to one subscriber of \
+                 all channels, and stored in Postgres by one worker meanwhile."
+            }
+            Self::Embedded => {
+                "One process with SQLite, which is on disk before it acknowledges; the start is timed \
+                 from the process to the first acknowledged event, on a folder that exists."
+            }
+            Self::Curves => {
+                "One thing grows, all else stays. What is worse than linear shows in what a CPU second \
+                 of the server does, or in KiB a connection."
+            }
         }
     }
-}
-
-impl Bench {
-    async fn measure(&self, name: Name) -> Outcome<Vec<Figure>> {
-        let folder = workspace_root().join("target/bench");
-        let options = up::Options {
-            gateways: 1,
-            workers: 0,
-            identities: 0,
-            nats: 1,
-            no_sync: true,
-            no_respawn: true,
-            keep: false,
-            debug: false,
-            folder: folder.clone(),
-            environment: vec![
-                ("STORMWIRE_JOURNAL_BYTES_MAX", "4GiB"),
-                ("STORMWIRE_LOG_LEVEL", "warn"),
-            ],
-        };
-        let mut cluster = Cluster::start(&options, &self.stormwire).await?;
-        let measured = match name {
-            Name::IngestBatched => self.ingest(&cluster, name, "100", "16").await,
-            Name::IngestSingle => self.ingest(&cluster, name, "1", "100").await,
-            Name::Persist => self.persist(&mut cluster, &options, name).await,
-        };
-        cluster.stop().await;
-        if measured.is_ok() {
-            // Gigabytes; after a failure the logs in it say why.
-            let _ = std::fs::remove_dir_all(&folder);
-        }
-        measured.map_err(|failure| Failure::of(format!("{failure}; logs: {}", folder.display())))
-    }
-
-    async fn ingest(
-        &self,
-        cluster: &Cluster,
-        name: Name,
-        batch: &str,
-        window: &str,
-    ) -> Outcome<Vec<Figure>> {
-        let timing = self.timing(name);
-        let mut ingest = self.load("ingest");
-        ingest.args(&timing).args(["--batch", batch, "--window", window]);
-        ingest.args(["--address", &address(cluster)?]).env("STORMWIRE_TOKEN", cluster.token());
-        for (shown, member) in [("gateway", "gateway_1"), ("nats-server", "nats_1")] {
-            ingest.arg("--watch").arg(format!("{shown}={}", cluster.pid(member)?));
-        }
-        let mut figures = figures(ingest).await?;
-        let mut ceiling = self.load("ceiling");
-        ceiling.args(&timing).args(["--batch", batch, "--window", window]);
-        ceiling.env("NATS_URL", cluster.nats_url());
-        figures.extend(self::figures(ceiling).await?);
-        Ok(figures)
-    }
-
-    /// Fills the journal while there is no worker, then lets one loose; several times.
-    async fn persist(
-        &self,
-        cluster: &mut Cluster,
-        options: &up::Options,
-        name: Name,
-    ) -> Outcome<Vec<Figure>> {
-        let (runs, events) = if self.quick { (1, "200000") } else { (3, "3000000") };
-        let mut figures = Vec::new();
-        for _ in 0..runs {
-            let mut fill = self.load("fill");
-            fill.args(["--window", "16", "--events", events, "--address", &address(cluster)?]);
-            fill.env("STORMWIRE_TOKEN", cluster.token());
-            self::figures(fill).await?;
-            let mut persist = self.load("persist");
-            persist
-                .args(["--bench", name.text()])
-                .env("NATS_URL", cluster.nats_url())
-                .env("DATABASE_URL", cluster.database_url());
-            let measuring = tokio::spawn(self::figures(persist));
-            cluster.add_worker(options, &self.stormwire).await?;
-            let measured = measuring.await.map_err(Failure::doing("measuring"))?;
-            cluster.remove_last().await;
-            results::merge(&mut figures, measured?);
-        }
-        Ok(figures)
-    }
-
-    fn load(&self, subcommand: &str) -> Command {
-        let mut load = Command::new(&self.load);
-        load.arg(subcommand).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-        load
-    }
-
-    fn timing(&self, name: Name) -> Vec<&'static str> {
-        let (warm_up, seconds, runs) = if self.quick { ("1", "1", "2") } else { ("3", "5", "5") };
-        vec!["--bench", name.text(), "--warm-up", warm_up, "--seconds", seconds, "--runs", runs]
-    }
-}
-
-/// `HOST:PORT` of the gateway.
-fn address(cluster: &Cluster) -> Outcome<String> {
-    let urls = cluster.urls();
-    let url = urls.first().ok_or_else(|| Failure::of("no gateway"))?;
-    Ok(url.trim_start_matches("http://").to_owned())
-}
-
-/// Runs the generator with its progress in view and reads its figures.
-async fn figures(mut load: Command) -> Outcome<Vec<Figure>> {
-    let child = load.spawn().map_err(Failure::doing("the load generator"))?;
-    let output = child.wait_with_output().await.map_err(Failure::doing("the load generator"))?;
-    if !output.status.success() {
-        return Err(Failure::of(format!("the load generator ended with {}", output.status)));
-    }
-    String::from_utf8_lossy(&output.stdout).lines().map(Figure::parse).collect()
 }

@@ -5,7 +5,7 @@
 //! `target/local/cluster.env` says where everything is: a shell can source it.
 
 pub(crate) mod cluster;
-mod member;
+pub(crate) mod member;
 
 use crate::shell::{self, command};
 use crate::{Failure, Outcome, tools};

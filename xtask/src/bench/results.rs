@@ -1,46 +1,131 @@
-//! Figures as they are read, shown and kept.
+//! Figures as they are read, kept and shown.
 
+use super::{Name, budgets};
 use crate::shell::{self, command};
 use crate::{Failure, Outcome};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use stormwire_testkit::workspace_root;
 
 const HEAD: &str = "\
 # Measured
 
-Each section is written by the command that it names; the median of several runs, and the lowest and the
-highest. The load generator runs on the same machine as what it measures.
+Made by `cargo xtask bench` from the last line of each file in `load/results/`; do not edit. Figures are
+medians of several runs, with the lowest and the highest. The load generator, the servers and whatever
+else runs share the machine: \"load\" is the number of tasks that wanted a core before and after (1 min
+average, so the bench itself counts in the second), and a figure from a busy machine says less than one
+from an idle machine. Ratios were measured in turn in the same run and suffer less.
 ";
 
 /// One figure: several measurements of one thing.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub(super) struct Figure {
-    bench: String,
-    figure: String,
-    unit: String,
-    median: f64,
-    min: f64,
-    max: f64,
-    runs: Vec<f64>,
+    pub(super) figure: String,
+    pub(super) unit: String,
+    pub(super) median: f64,
+    pub(super) min: f64,
+    pub(super) max: f64,
+    pub(super) runs: Vec<f64>,
 }
 
-impl Figure {
+/// What one run of the load generator says.
+#[derive(Debug, Deserialize)]
+pub(super) struct Line {
+    pub(super) figures: Vec<Figure>,
+}
+
+impl Line {
     pub(super) fn parse(line: &str) -> Outcome<Self> {
-        serde_json::from_str(line).map_err(Failure::doing(format!("the figure {line}")))
+        serde_json::from_str(line).map_err(Failure::doing(format!("the figures {line:?}")))
+    }
+}
+
+/// A bench as it is kept: one line.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub(super) struct Kept {
+    pub(super) bench: String,
+    pub(super) commit: String,
+    pub(super) at: String,
+    pub(super) machine: String,
+    /// Load average of one minute, before and after.
+    pub(super) load: [f64; 2],
+    pub(super) figures: Vec<Figure>,
+}
+
+impl Kept {
+    /// Measures, and notes where and when that was.
+    pub(super) fn measured(
+        bench: &str,
+        measure: impl FnOnce() -> Outcome<Vec<Figure>>,
+    ) -> Outcome<Self> {
+        let before = load_average();
+        let figures = measure()?;
+        Ok(Self {
+            bench: bench.to_owned(),
+            commit: shell::read(&mut command("git", &["describe", "--always", "--dirty"]))?,
+            at: shell::read(&mut command("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]))?,
+            machine: machine(),
+            load: [before, load_average()],
+            figures,
+        })
     }
 
     pub(super) fn json(&self) -> Outcome<String> {
-        serde_json::to_string(self).map_err(Failure::doing("writing a figure"))
+        serde_json::to_string(self).map_err(Failure::doing("writing figures"))
     }
 
-    fn add(&mut self, runs: &[f64]) {
-        self.runs.extend_from_slice(runs);
-        let mut sorted = self.runs.clone();
-        sorted.sort_by(f64::total_cmp);
-        self.median = sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN);
-        self.min = sorted.first().copied().unwrap_or(f64::NAN);
-        self.max = sorted.last().copied().unwrap_or(f64::NAN);
+    /// The figure of that name.
+    pub(super) fn figure(&self, name: &str) -> Option<&Figure> {
+        self.figures.iter().find(|figure| figure.figure == name)
+    }
+
+    /// A table for people, and what was at its limit.
+    pub(super) fn table(&self) -> String {
+        let mut text = String::from(
+            "| figure | median | lowest to highest | unit |\n| --- | ---: | --- | --- |\n",
+        );
+        for Figure { figure, unit, median, min, max, .. } in &self.figures {
+            let (median, min, max) = (number(*median), number(*min), number(*max));
+            let _ = writeln!(text, "| {figure} | {median} | {min} to {max} | {unit} |");
+        }
+        for limit in self.limits() {
+            let _ = write!(text, "\n{limit}\n");
+        }
+        text
+    }
+
+    /// Of each saturated measurement: who used the cores.
+    fn limits(&self) -> Vec<String> {
+        let cores: f64 =
+            self.machine.split(' ').next().and_then(|count| count.parse().ok()).unwrap_or(1.0);
+        let suffix = "saturated: machine CPU";
+        let machines = self.figures.iter().filter(|figure| figure.figure.ends_with(suffix));
+        machines.map(|machine| self.limit(machine, cores)).collect()
+    }
+
+    fn limit(&self, machine: &Figure, cores: f64) -> String {
+        let prefix = machine.figure.trim_end_matches("machine CPU");
+        let mut parts: Vec<(&str, f64)> = self
+            .figures
+            .iter()
+            .filter_map(|figure| Some((figure.figure.strip_prefix(prefix)?, figure.median)))
+            .filter_map(|(name, median)| Some((name.strip_suffix(" CPU")?, median)))
+            .filter(|(name, _)| *name != "machine")
+            .collect();
+        if let Some(else_) = self.figure(&format!("{prefix}CPU of all else")) {
+            parts.push(("all else", else_.median));
+        }
+        parts.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let parts: Vec<String> =
+            parts.iter().map(|(name, used)| format!("{name} {used:.2}")).collect();
+        let verdict = if machine.median >= 0.9 * cores {
+            "the machine's cores are at their limit"
+        } else {
+            "the cores are not at their limit: waiting is"
+        };
+        let busy = machine.median;
+        format!("{prefix}{verdict}, {busy:.2} of {cores} ({})", parts.join(", "))
     }
 }
 
@@ -54,27 +139,47 @@ pub(super) fn merge(figures: &mut Vec<Figure>, more: Vec<Figure>) {
     }
 }
 
-/// A table for people.
-pub(super) fn table(figures: &[Figure]) -> String {
-    let mut text = String::from(
-        "| figure | median | lowest to highest | unit |\n| --- | ---: | --- | --- |\n",
-    );
-    for figure in figures {
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} to {} | {} |",
-            figure.figure,
-            number(figure.median),
-            number(figure.min),
-            number(figure.max),
-            figure.unit
-        );
+/// One figure's median as a part of another's, if both are there; its spread is that of the pairs.
+pub(super) fn ratio(figures: &[Figure], name: &str, part: &str, whole: &str) -> Option<Figure> {
+    let find = |name: &str| figures.iter().find(|figure| figure.figure == name);
+    let (part, whole) = (find(part)?, find(whole)?);
+    let pairs = part.runs.iter().zip(&whole.runs);
+    let mut ratio = Figure {
+        figure: name.to_owned(),
+        unit: "ratio".to_owned(),
+        median: 0.0,
+        min: 0.0,
+        max: 0.0,
+        runs: Vec::new(),
+    };
+    let runs: Vec<f64> = pairs.map(|(part, whole)| rounded(part / whole)).collect();
+    ratio.add(&runs);
+    ratio.median = rounded(part.median / whole.median);
+    Some(ratio)
+}
+
+fn rounded(ratio: f64) -> f64 {
+    (ratio * 1_000.0).round() / 1_000.0
+}
+
+impl Figure {
+    fn add(&mut self, runs: &[f64]) {
+        self.runs.extend_from_slice(runs);
+        let mut sorted = self.runs.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        self.median = match sorted.len() {
+            0 => f64::NAN,
+            even if even % 2 == 0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
+            _ => sorted[middle],
+        };
+        self.min = sorted.first().copied().unwrap_or(f64::NAN);
+        self.max = sorted.last().copied().unwrap_or(f64::NAN);
     }
-    text
 }
 
 /// Thousands divided, and no more digits than say something.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     if value.abs() < 100.0 {
         return format!("{value:.2}");
     }
@@ -89,43 +194,73 @@ fn number(value: f64) -> String {
     text
 }
 
-/// Writes the section of this bench into `load/RESULTS.md`, in the place of its last one.
-pub(super) fn keep(name: &str, what: &str, figures: &[Figure]) -> Outcome {
-    let path = workspace_root().join("load/RESULTS.md");
-    let old = std::fs::read_to_string(&path).unwrap_or_else(|_| HEAD.to_owned());
-    let commit = shell::read(&mut command("git", &["describe", "--always", "--dirty"]))?;
-    let section = format!(
-        "## {name}\n\n`cargo xtask bench {name}` at {commit}, on {}\n\n{what}\n\n{}",
-        machine(),
-        table(figures)
-    );
-    std::fs::write(&path, with_section(&old, name, &section))
-        .map_err(Failure::doing(path.display()))
+fn lines_of(name: Name) -> PathBuf {
+    workspace_root().join("load/results").join(format!("{}.jsonl", name.text()))
 }
 
-fn with_section(document: &str, name: &str, section: &str) -> String {
-    let heading = format!("## {name}");
-    let mut parts: Vec<String> = Vec::new();
-    for line in document.lines() {
-        if line.starts_with("## ") || parts.is_empty() {
-            parts.push(String::new());
-        }
-        if let Some(part) = parts.last_mut() {
-            part.push_str(line);
-            part.push('\n');
+fn document() -> PathBuf {
+    workspace_root().join("load/RESULTS.md")
+}
+
+/// Adds the line of this bench and makes the document anew.
+pub(super) fn keep(kept: &Kept) -> Outcome {
+    let path = workspace_root().join("load/results").join(format!("{}.jsonl", kept.bench));
+    let mut text = std::fs::read_to_string(&path).unwrap_or_default();
+    text.push_str(&kept.json()?);
+    text.push('\n');
+    let written = std::fs::create_dir_all(workspace_root().join("load/results"))
+        .and_then(|()| std::fs::write(&path, text))
+        .and_then(|()| std::fs::write(document(), made_of(&last_lines()?)));
+    written.map_err(Failure::doing(path.display()))
+}
+
+/// The last line of each bench that was measured, in the order of their names here.
+fn last_lines() -> std::io::Result<Vec<Kept>> {
+    let mut all = Vec::new();
+    for name in Name::ALL {
+        let text = match std::fs::read_to_string(lines_of(name)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            text => text?,
+        };
+        if let Some(line) = text.lines().last() {
+            all.push(serde_json::from_str(line)?);
         }
     }
-    let place = parts.iter().position(|part| part.lines().next() == Some(heading.as_str()));
-    match place {
-        Some(index) => parts[index] = section.to_owned(),
-        None => parts.push(section.to_owned()),
+    Ok(all)
+}
+
+fn made_of(all: &[Kept]) -> String {
+    let mut text = format!("{HEAD}\n## Budgets\n\n{}", budgets::table(all));
+    for kept in all {
+        let Kept { bench, commit, at, machine, load: [before, after], .. } = kept;
+        let what = Name::ALL.into_iter().find(|name| name.text() == bench).map_or("", Name::what);
+        let _ = write!(
+            text,
+            "\n## {bench}\n\n`cargo xtask bench {bench}` at {commit}, {at}, on {machine}; load {before:.1} \
+             before, {after:.1} after.\n\n{what}\n\n{}",
+            kept.table()
+        );
     }
-    let parts: Vec<&str> = parts.iter().map(|part| part.trim_end()).collect();
-    parts.join("\n\n") + "\n"
+    text
+}
+
+/// Recomputes the verdicts from the kept lines; fails where the document says otherwise.
+pub(super) fn check() -> Outcome {
+    let all = last_lines().map_err(Failure::doing("load/results"))?;
+    println!("{}", budgets::table(&all));
+    let there = std::fs::read_to_string(document()).map_err(Failure::doing("load/RESULTS.md"))?;
+    if there == made_of(&all) {
+        return Ok(());
+    }
+    Err(Failure::of("load/RESULTS.md is not what the lines in load/results/ say; measure again"))
+}
+
+fn load_average() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN)
 }
 
 /// Processor, cores, memory and kernel.
-/// The machine, for the readers of a table.
 pub(crate) fn machine() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = field(&cpu, "model name").unwrap_or("an unknown processor");
@@ -148,24 +283,44 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 mod tests {
     use super::*;
 
-    const LINE: &str = r#"{"bench":"b","figure":"rate","unit":"events/s","median":2.0,"min":1.0,"max":3.0,"runs":[1.0,2.0,3.0]}"#;
+    fn figure(name: &str, runs: &[f64]) -> Figure {
+        let mut figure = Figure {
+            figure: name.to_owned(),
+            unit: "events/s".to_owned(),
+            median: 0.0,
+            min: 0.0,
+            max: 0.0,
+            runs: Vec::new(),
+        };
+        figure.add(runs);
+        figure
+    }
 
-    #[test]
-    fn a_figure_is_read_as_it_was_written() {
-        let figure = Figure::parse(LINE).unwrap();
-        assert_eq!(Figure::parse(&figure.json().unwrap()).unwrap(), figure);
-        assert!(Figure::parse("{}").is_err());
+    fn kept(figures: Vec<Figure>) -> Kept {
+        Kept {
+            bench: "ingest-single".to_owned(),
+            commit: "abc".to_owned(),
+            at: "2026-01-01T00:00:00Z".to_owned(),
+            machine: "2 cores of something".to_owned(),
+            load: [0.5, 2.0],
+            figures,
+        }
     }
 
     #[test]
     fn runs_of_one_figure_are_taken_together() {
-        let mut figures = Vec::new();
-        merge(&mut figures, vec![Figure::parse(LINE).unwrap()]);
-        let mut more = Figure::parse(LINE).unwrap();
-        more.runs = vec![9.0, 10.0];
-        merge(&mut figures, vec![more]);
-        assert_eq!(figures.len(), 1);
+        let mut figures = vec![figure("rate", &[1.0, 2.0, 3.0])];
+        merge(&mut figures, vec![figure("rate", &[9.0, 10.0]), figure("other", &[1.0])]);
+        assert_eq!(figures.len(), 2);
         assert_eq!((figures[0].median, figures[0].max), (3.0, 10.0));
+    }
+
+    #[test]
+    fn a_ratio_is_of_medians_and_spreads_over_pairs() {
+        let figures = [figure("a", &[1.0, 3.0]), figure("b", &[2.0, 2.0])];
+        let share = ratio(&figures, "share", "a", "b").unwrap();
+        assert_eq!((share.median, share.min, share.max), (1.0, 0.5, 1.5));
+        assert!(ratio(&figures, "share", "a", "c").is_none());
     }
 
     #[test]
@@ -176,12 +331,26 @@ mod tests {
     }
 
     #[test]
-    fn a_section_takes_the_place_of_its_last_one() {
-        let first = with_section(HEAD, "a", "## a\n\nold\n");
-        let second = with_section(&first, "b", "## b\n\nother\n");
-        let third = with_section(&second, "a", "## a\n\nnew\n");
-        assert!(third.starts_with(HEAD.lines().next().unwrap()), "{third}");
-        assert!(third.contains("## a\n\nnew\n\n## b\n\nother\n"), "{third}");
-        assert!(!third.contains("old"), "{third}");
+    fn who_uses_the_cores_is_said_of_what_was_saturated() {
+        let text = kept(vec![
+            figure("saturated: machine CPU", &[1.95]),
+            figure("saturated: gateway CPU", &[1.2]),
+            figure("saturated: generator CPU", &[0.5]),
+        ])
+        .table();
+        assert!(
+            text.contains("at their limit, 1.95 of 2 (gateway 1.20, generator 0.50)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_document_is_what_the_kept_lines_say() {
+        let all = last_lines().unwrap();
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(document(), made_of(&all)).unwrap();
+        }
+        let there = std::fs::read_to_string(document()).unwrap();
+        assert!(there == made_of(&all), "load/RESULTS.md is older than the lines");
     }
 }

@@ -243,7 +243,7 @@ impl Cluster {
 }
 
 /// A token with all rights, signed with the development key, which is made if it isn't there.
-fn token(program: &Path, data_dir: &Path) -> Outcome<String> {
+pub(crate) fn token(program: &Path, data_dir: &Path) -> Outcome<String> {
     let mut asked = Command::new(program);
     asked.args(["token", "--user", "developer", "--ttl", "720h"]);
     asked.args(["--publish", "*", "--subscribe", "*", "--data-dir"]).arg(data_dir);
