@@ -53,7 +53,7 @@ metrics! {
     // HTTP
     /// HTTP requests answered, by route, method and status.
     HTTP_REQUESTS Counter Count "stormwire_http_requests_total";
-    /// How long it took to begin an HTTP answer, by route.
+    /// How long it took to begin an HTTP answer, by route and method.
     HTTP_REQUEST_SECONDS Histogram Seconds "stormwire_http_request_seconds";
 
     // Identity
@@ -131,9 +131,9 @@ metrics! {
     DEPENDENCY_CALL_SECONDS Histogram Seconds "stormwire_dependency_call_seconds";
     /// Retries, by dependency and outcome (made, refused by the budget).
     DEPENDENCY_RETRIES Counter Count "stormwire_dependency_retries_total";
-    /// The circuit breaker of a dependency: 0 closed, 1 half-open, 2 open.
+    /// The circuit breaker, by dependency: 0 closed, 1 half-open, 2 open.
     DEPENDENCY_BREAKER_STATE Gauge Count "stormwire_dependency_breaker_state";
-    /// Times that the circuit breaker of a dependency opened.
+    /// Times that the circuit breaker opened, by dependency.
     DEPENDENCY_BREAKER_OPENED Counter Count "stormwire_dependency_breaker_opened_total";
     /// Connections to a dependency, by dependency and state (open, idle, waiting, max).
     DEPENDENCY_POOL_CONNECTIONS Gauge Count "stormwire_dependency_pool_connections";
@@ -178,7 +178,7 @@ metrics! {
     /// Rounds of retention that could not be finished and are tried again.
     RETENTION_FAILURES Counter Count "stormwire_retention_failures_total";
 
-    // Journal on NATS, by `connection` (append, read, tail, peers, beat)
+    // Journal on NATS, by `connection` (append, read, tail, peers, beat, signals)
     /// 1 while a connection to NATS stands, by connection.
     NATS_CONNECTED Gauge Count "stormwire_nats_connected";
     /// Times that a connection to NATS was lost, by connection.

@@ -91,8 +91,8 @@ pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
         ("status", status.to_string()),
     ];
     metrics::counter!(names::HTTP_REQUESTS, &labels).increment(1);
-    metrics::histogram!(names::HTTP_REQUEST_SECONDS, "route" => labels[0].1.clone())
-        .record(elapsed.as_secs_f64());
+    // A long poll is a GET that waits on purpose: latency is judged by method.
+    metrics::histogram!(names::HTTP_REQUEST_SECONDS, &labels[..2]).record(elapsed.as_secs_f64());
     if let Ok(value) = HeaderValue::from_str(&id.0) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
