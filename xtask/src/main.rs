@@ -6,6 +6,8 @@
 
 mod bench;
 mod chaos;
+mod k6;
+mod ops;
 mod shell;
 mod test;
 mod tidy;
@@ -50,6 +52,10 @@ enum Command {
     Bench(bench::Options),
     /// Try a local cluster under faults and judge it; see --list
     Chaos(chaos::Options),
+    /// Run the scripts of load/k6 against a local cluster, within the objectives
+    K6(k6::Options),
+    /// Check charts, dashboards, alerts, workflows and API descriptions with the tools that use them
+    OpsCheck(ops::Options),
     /// Run every test with real servers, installing what is needed
     Test {
         /// Count the lines that ran; fail where a crate or all have too few
@@ -66,6 +72,8 @@ fn main() -> ExitCode {
         Command::Up(options) => up::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Chaos(options) => chaos::run(&options),
+        Command::K6(options) => k6::run(&options),
+        Command::OpsCheck(options) => ops::run(&options),
         Command::Test { coverage } => test::run(coverage),
         Command::Tidy => tidy::run(),
     };

@@ -114,7 +114,7 @@ pub(crate) fn provide_faketime() {
 }
 
 /// Installs a Debian package; false where this isn't Debian, isn't root, or apt-get says no.
-fn debian_package(name: &str) -> bool {
+pub(crate) fn debian_package(name: &str) -> bool {
     let root = shell::read(&mut command("id", &["-u"])).is_ok_and(|id| id == "0");
     if !root || !shell::answers("apt-get", &["--version"]) {
         return false;
@@ -157,7 +157,7 @@ fn requirement(wheel: &Wheel) -> String {
     format!("{} {}\n", wheel.requirement, hashes.join(" "))
 }
 
-fn pip() -> Outcome<Command> {
+pub(crate) fn pip() -> Outcome<Command> {
     for python in ["python3", "python"] {
         if shell::answers(python, &["-m", "pip", "--version"]) {
             return Ok(command(python, &["-m", "pip"]));

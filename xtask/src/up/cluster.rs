@@ -187,11 +187,19 @@ impl Cluster {
         })
     }
 
+    /// Each process by name and where its metrics are: `(gateway_1, 127.0.0.1:PORT)`.
+    pub(crate) fn metrics(&self) -> Vec<(String, String)> {
+        self.roles()
+            .map(|role| (role.name.clone(), format!("127.0.0.1:{}", role.management.number())))
+            .collect()
+    }
+
     /// What `cluster.env` holds, `NAME=value` a line; no value needs quotes.
     pub(crate) fn environment(&self) -> String {
         let metrics: Vec<String> = self
-            .roles()
-            .map(|role| format!("http://127.0.0.1:{}/metrics", role.management.number()))
+            .metrics()
+            .into_iter()
+            .map(|(_, address)| format!("http://{address}/metrics"))
             .collect();
         let mut lines = vec![
             ("STORMWIRE_URLS".to_owned(), self.urls().join(",")),
