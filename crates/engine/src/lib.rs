@@ -31,7 +31,8 @@ use stormwire_embedded::{Embedded, EmbeddedConfig, FILE_NAME, PoolConfig};
 use stormwire_journal::{Journal, Peers};
 use stormwire_journal_nats::{NatsConfig, NatsError, NatsJournal, NatsPeers, NatsSignals};
 use stormwire_limits::{Limiter, SlidingWindow};
-use stormwire_presence::{LEASE, LocalPresence, LocalSignals, Presence, Signals};
+use stormwire_presence::{LEASE, LocalPresence, LocalSignals, Presence};
+pub use stormwire_presence::{Message, Sender, SignalMessage, Signals};
 use stormwire_redis::{ConnectError, RedisConfig, RedisLimiter, RedisPresence};
 
 /// Users, addresses and channels that the limiter in this process counts at a time.

@@ -7,12 +7,14 @@
 
 pub mod metrics;
 
+mod figures;
 mod logs;
 mod prometheus;
 mod quiet;
 mod tasks;
 mod traces;
 
+pub use figures::{Figures, Taken};
 pub use logs::LogFormat;
 pub use prometheus::{MetricsHandle, metrics_handle};
 pub use quiet::Quiet;

@@ -47,6 +47,8 @@ metrics! {
     // Gateway: publishing
     /// Events acknowledged to their producers.
     PUBLISH_ACKNOWLEDGED Counter Count "stormwire_publish_acknowledged_total";
+    /// From a publish on a WebSocket to its acknowledgement; of each connection one at a time is measured.
+    PUBLISH_SECONDS Histogram Seconds "stormwire_publish_seconds";
     /// Operations refused on WebSockets, by code.
     REFUSALS Counter Count "stormwire_refusals_total";
 
@@ -73,6 +75,8 @@ metrics! {
     SUBSCRIPTIONS Gauge Count "stormwire_subscriptions";
     /// Events queued for live subscribers, one for each of them.
     EVENTS_DELIVERED Counter Count "stormwire_events_delivered_total";
+    /// From a frame's time in the journal to the queues of its live subscribers, by two machines' clocks.
+    DELIVERY_SECONDS Histogram Seconds "stormwire_delivery_seconds";
     /// Events given to subscribers that were catching up, from the archive or the journal.
     EVENTS_RECOVERED Counter Count "stormwire_events_recovered_total";
     /// Subscriptions that fell behind and were parked at their position.

@@ -126,6 +126,7 @@ impl Gateway {
     pub fn new(config: GatewayConfig, ports: GatewayPorts) -> Self {
         let tasks = Tasks::new();
         let hub = Arc::new(Hub::new(config.partitions, config.recent_bytes));
+        hub.measure(Arc::clone(&ports.clock));
         for feed in hub.feeds() {
             let (feed, journal) = (Arc::clone(feed), Arc::clone(&ports.journal));
             tasks.spawn_essential("tail", tail::run(feed, journal, tasks.token()));
@@ -195,6 +196,12 @@ impl Gateway {
     /// What is served as well.
     pub(crate) fn served_as_well(&self) -> (Router, OpenApi) {
         self.also.clone().unwrap_or_default()
+    }
+
+    /// Its name among the others, new in each life.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.context.config.name
     }
 
     /// Whether this gateway is on its way out: not ready for new clients.

@@ -17,13 +17,15 @@ use audience::Audiences;
 pub(crate) use audience::{append, runs_by_channel};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use stormwire_core::faults::{Fault, injected};
 use stormwire_core::{
-    Channel, CloseCode, Epoch, FrameSeq, MAX_EVENTS_PER_FRAME, Offset, Partition, PartitionCount,
-    Position, Timestamp,
+    Channel, Clock, CloseCode, Epoch, FrameSeq, MAX_EVENTS_PER_FRAME, Offset, Partition,
+    PartitionCount, Position, Timestamp,
 };
+use stormwire_telemetry::metrics as names;
 use stormwire_wire::frame::{Events, Frame, FrameId};
 use stormwire_wire::protocol::{Codec, Mode};
 use tokio::sync::{Notify, watch};
@@ -102,10 +104,31 @@ pub(crate) struct Feed {
     /// What the tail has reached, while it runs.
     reached: watch::Sender<Option<Standing>>,
     recent_bytes_max: usize,
+    pace: Arc<Pace>,
+}
+
+/// Takes the time of deliveries, once there is a clock.
+#[derive(Default)]
+struct Pace(OnceLock<Arc<dyn Clock>>);
+
+impl fmt::Debug for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pace").field(&self.0.get().is_some()).finish()
+    }
+}
+
+impl Pace {
+    /// A frame of `ts` is in the queues of whoever is live.
+    fn delivered(&self, ts: Timestamp) {
+        if let Some(clock) = self.0.get() {
+            let seconds = clock.now().since(ts).as_secs_f64();
+            metrics::histogram!(names::DELIVERY_SECONDS).record(seconds);
+        }
+    }
 }
 
 impl Feed {
-    fn new(partition: Partition, recent_bytes_max: usize) -> Self {
+    fn new(partition: Partition, recent_bytes_max: usize, pace: Arc<Pace>) -> Self {
         Self {
             partition,
             state: Mutex::default(),
@@ -113,6 +136,7 @@ impl Feed {
             users: AtomicUsize::new(0),
             reached: watch::channel(None).0,
             recent_bytes_max,
+            pace,
         }
     }
 
@@ -214,6 +238,7 @@ impl Feed {
         if let Some(events) = events.as_ref().filter(|_| !state.audiences.is_empty()) {
             let place = Place { partition: self.partition, epoch, seq, ts, before };
             state.audiences.fan_out(events, &place);
+            self.pace.delivered(ts);
         }
         state.recent_bytes += bytes;
         state.recent.push_back(RecentFrame { seq, ts, events, bytes });
@@ -348,13 +373,21 @@ pub(crate) struct Hub {
     feeds: Box<[Arc<Feed>]>,
     count: PartitionCount,
     next_id: AtomicU64,
+    pace: Arc<Pace>,
 }
 
 impl Hub {
     /// Feeds for all partitions; each keeps up to `recent_bytes` of its last frames in memory.
     pub(crate) fn new(count: PartitionCount, recent_bytes: usize) -> Self {
-        let feeds = count.all().map(|p| Arc::new(Feed::new(p, recent_bytes))).collect();
-        Self { feeds, count, next_id: AtomicU64::new(1) }
+        let pace = Arc::<Pace>::default();
+        let feed = |p| Arc::new(Feed::new(p, recent_bytes, Arc::clone(&pace)));
+        let feeds = count.all().map(feed).collect();
+        Self { feeds, count, next_id: AtomicU64::new(1), pace }
+    }
+
+    /// Takes the time of deliveries by `clock`.
+    pub(crate) fn measure(&self, clock: Arc<dyn Clock>) {
+        let _ = self.pace.0.set(clock);
     }
 
     /// The feed of a channel's partition.

@@ -8,6 +8,7 @@
 mod actor;
 mod api;
 mod cell;
+mod hot;
 mod notices;
 mod peers;
 mod remote;
@@ -59,6 +60,7 @@ struct Shared {
     /// Wakes the heartbeat before its time: something is owned that was not, or the reverse.
     beat_now: Notify,
     notices: notices::Notices,
+    hot: hot::Hot,
     claims: Arc<Semaphore>,
     hand_overs: Arc<Semaphore>,
     stop: CancellationToken,
@@ -116,6 +118,7 @@ impl Ingest {
             changed: watch::Sender::new(0),
             beat_now: Notify::new(),
             notices: notices::Notices::default(),
+            hot: hot::Hot::new(),
             claims: Arc::new(Semaphore::new(claims)),
             hand_overs: Arc::new(Semaphore::new(HAND_OVERS_AT_ONCE)),
             stop: stop.clone(),
@@ -143,6 +146,7 @@ impl Ingest {
         let cell = self.cell(&submission.channel);
         let Submission { connection, channel, user, producer, seq, again, events, trace, .. } =
             submission;
+        self.shared.hot.count(&channel, events.len());
         let request = Request { connection, channel, user, producer, seq, again, events, trace };
         let ticket = Ticket { ticket: submission.ticket, answers: submission.answers };
         let now = self.shared.now();
@@ -220,6 +224,12 @@ impl Ingest {
     pub fn status(&self) -> Vec<PartitionStatus> {
         let now = self.shared.now().mono;
         self.shared.cells.iter().map(|cell| cell.status(now)).collect()
+    }
+
+    /// The channels that most is published to through this gateway, each with about how many events a second.
+    #[must_use]
+    pub fn hot_channels(&self, count: usize) -> Vec<(Channel, f64)> {
+        self.shared.hot.top(count)
     }
 
     /// How many gateways live, this one included, as far as is known here.

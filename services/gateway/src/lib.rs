@@ -28,6 +28,7 @@ mod session;
 #[cfg(test)]
 mod simulation;
 pub mod socket;
+mod stats;
 mod tail;
 mod witness;
 mod ws;
@@ -36,3 +37,4 @@ pub use gateway::{Gateway, GatewayConfig, GatewayPorts, PeerAddress};
 pub use http::openapi_document;
 pub use hub::Selection;
 pub use reader::{Page, Reader, Told};
+pub use stats::{ChannelStats, GatewayStats, PartitionStats};

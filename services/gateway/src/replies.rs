@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use stormwire_core::{Clock, Refusal};
 use stormwire_telemetry::metrics as names;
 use stormwire_wire::protocol::{self, Codec, RequestId};
+use tokio::time::Instant;
 
 #[derive(Debug)]
 enum Slot {
@@ -21,6 +22,8 @@ enum Slot {
 struct Slots {
     slots: Vec<Slot>,
     free: usize,
+    /// The publish whose time is taken, one of a connection: nothing is paid for all the others.
+    timed: Option<(usize, Instant)>,
 }
 
 /// Request ids by ticket. A ticket is a place in a small table, so an answer costs no search.
@@ -46,7 +49,12 @@ impl Replies {
     /// A ticket for a publish whose answer shall carry `id`.
     pub(crate) fn expect(&self, id: Option<RequestId>) -> u64 {
         self.unacked.fetch_add(1, Ordering::AcqRel);
-        self.slots.lock().take(id) as u64
+        let mut slots = self.slots.lock();
+        let at = slots.take(id);
+        if slots.timed.is_none() {
+            slots.timed = Some((at, Instant::now()));
+        }
+        at as u64
     }
 }
 
@@ -86,7 +94,13 @@ impl Slots {
 impl Answers for Replies {
     fn answer(&self, ticket: u64, answer: Result<Published, Refusal>) {
         let at = usize::try_from(ticket).unwrap_or(usize::MAX);
-        let id = self.slots.lock().release(at);
+        let mut slots = self.slots.lock();
+        let id = slots.release(at);
+        let timed = slots.timed.take_if(|(timed, _)| *timed == at);
+        drop(slots);
+        if let Some((_, since)) = timed.filter(|_| answer.is_ok()) {
+            metrics::histogram!(names::PUBLISH_SECONDS).record(since.elapsed().as_secs_f64());
+        }
         let message = match answer {
             Ok(Published { epoch, first, last, duplicate, dead_letters }) => {
                 let server_time = self.clock.now();

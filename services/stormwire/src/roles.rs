@@ -3,6 +3,7 @@
 mod identity;
 mod management;
 mod start;
+mod stats;
 
 pub(crate) use identity::{config as identity_config, run as identity};
 
@@ -11,12 +12,14 @@ use crate::config::{Config, IdentityUrl, Profile, show_span};
 use crate::connect::{self, DEVELOPER};
 use crate::failure::Failure;
 use crate::output;
+use serde_json::Value;
 use start::{Process, address, bind, data_dir, gateway_name};
+use stats::Teller;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{Clock, SystemClock};
-use stormwire_engine::{Engines, Ports};
+use stormwire_engine::{Engines, Ports, Signals};
 use stormwire_gateway::{Gateway, GatewayConfig, GatewayPorts, forward};
 use stormwire_identity::{DevelopmentKey, TokenRequest, openapi_document};
 use stormwire_limits::{Limiter, Limits, LimitsConfig, Rule};
@@ -55,7 +58,8 @@ pub(crate) async fn embedded(config: &Config) -> Result<(), Failure> {
         Some(identity) => gateway.also(identity.routes(callers), openapi_document()),
         None => forwarding(config, gateway)?,
     };
-    gateway = with_app(config, gateway);
+    let gateway = Arc::new(with_app(config, gateway));
+    tell_gateway("stormwire", &gateway, config, &ports.signals, &clock, &process.tasks);
     management::serve_if_set(config, &process.tasks, gateway.management_routes()).await?;
     let stop_worker = CancellationToken::new();
     let worker = Worker::new(ports.journal, ports.archive, messages_config(config), clock);
@@ -82,8 +86,10 @@ pub(crate) async fn gateway(config: &Config) -> Result<(), Failure> {
     let key = development_key(config)?;
     let keys = keys(config, key.as_ref())?;
     let callers = callers(config, Arc::clone(&ports.limiter), keys, &process.tasks, &clock).await?;
+    let signals = Arc::clone(&ports.signals);
     let gateway = forwarding(config, new_gateway(config, ports, callers, &clock))?;
-    let gateway = with_app(config, gateway);
+    let gateway = Arc::new(with_app(config, gateway));
+    tell_gateway("gateway", &gateway, config, &signals, &clock, &process.tasks);
     management::serve_if_set(config, &process.tasks, gateway.management_routes()).await?;
     output::line(format!("stormwire gateway listens on http://{}", address(&listener)?))?;
     let served = gateway.serve(listener, process.tasks.token()).await;
@@ -107,12 +113,43 @@ pub(crate) async fn messages(config: &Config) -> Result<(), Failure> {
     );
     let listen = config.management_listen.unwrap_or(management::WORKER_LISTEN);
     let management = management::serve(listen, &process.tasks, routes).await?;
+    let teller = Teller {
+        process: gateway_name(config),
+        role: "messages",
+        partitions: config.partitions,
+        signals: engines.signals().await.map_err(Failure::unavailable)?,
+        clock: Arc::clone(&clock),
+    };
+    teller.start(&process.tasks, || Value::Null);
     output::line(format!("stormwire messages serves probes and metrics on http://{management}"))?;
     let worker = Worker::new(journal, archive, messages_config(config), clock);
     worker.run(process.tasks.token()).await;
     engines.close().await;
     process.end().await;
     Ok(())
+}
+
+/// Lets a gateway tell its figures. Held weakly: the gateway goes when its role is over.
+fn tell_gateway(
+    role: &'static str,
+    gateway: &Arc<Gateway>,
+    config: &Config,
+    signals: &Arc<dyn Signals>,
+    clock: &Arc<dyn Clock>,
+    tasks: &Tasks,
+) {
+    let teller = Teller {
+        process: gateway.name().to_owned(),
+        role,
+        partitions: config.partitions,
+        signals: Arc::clone(signals),
+        clock: Arc::clone(clock),
+    };
+    let gateway = Arc::downgrade(gateway);
+    teller.start(tasks, move || {
+        let stats = gateway.upgrade().map(|gateway| gateway.stats());
+        stats.and_then(|stats| serde_json::to_value(stats).ok()).unwrap_or_default()
+    });
 }
 
 fn needs_cluster(config: &Config, role: &str) -> Result<(), Failure> {

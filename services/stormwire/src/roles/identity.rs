@@ -1,6 +1,7 @@
 //! The identity service: inside the embedded server, or a role of a cluster.
 
-use super::start::{Process, address, bind, data_dir};
+use super::start::{Process, address, bind, data_dir, gateway_name};
+use super::stats::Teller;
 use super::{callers, development_key, management};
 use crate::config::{Config, IdentityUrl, Profile};
 use crate::failure::Failure;
@@ -8,6 +9,7 @@ use crate::output;
 use axum::extract::{ConnectInfo, Request};
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
+use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use stormwire_core::{Clock, SystemClock};
@@ -94,6 +96,14 @@ pub(crate) async fn run(values: &Config) -> Result<(), Failure> {
     let routes = routes.layer(from_fn(client_address));
     let own = finish(management::with_metrics(probes), &WebConfig::default());
     management::serve_if_set(values, &process.tasks, own).await?;
+    let teller = Teller {
+        process: gateway_name(values),
+        role: "identity",
+        partitions: values.partitions,
+        signals: engines.signals().await.map_err(Failure::unavailable)?,
+        clock,
+    };
+    teller.start(&process.tasks, || Value::Null);
     output::line(format!("stormwire identity listens on http://{}", address(&listener)?))?;
     let service = routes.into_make_service_with_connect_info::<SocketAddr>();
     let stop = process.tasks.token().cancelled_owned();
