@@ -14,3 +14,4 @@ mod refusals;
 mod rewound;
 mod rolling;
 mod small_journal;
+mod stats;
