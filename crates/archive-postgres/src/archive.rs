@@ -75,6 +75,10 @@ impl PostgresArchive {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    pub(crate) fn primary(&self) -> &Server {
+        &self.inner.primary
+    }
+
     /// The use of the primary's pool now.
     #[must_use]
     pub fn pool(&self) -> PoolState {

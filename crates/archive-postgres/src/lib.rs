@@ -34,6 +34,7 @@ mod refused;
 mod retention;
 mod schema;
 mod server;
+mod settings;
 mod time;
 
 pub use archive::PostgresArchive;

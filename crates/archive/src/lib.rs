@@ -6,6 +6,7 @@
 
 mod port;
 mod retention;
+mod settings;
 #[cfg(feature = "suite")]
 pub mod suite;
 
@@ -15,3 +16,4 @@ pub use port::{
     StoredEvent, Undecodable,
 };
 pub use retention::{Retained, Retention, Rule};
+pub use settings::{OperatorLine, Setting, Settings};

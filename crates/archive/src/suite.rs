@@ -14,6 +14,7 @@ mod persist;
 mod positions;
 mod prefix;
 mod retention;
+mod settings;
 
 pub use channels::{
     a_channel_is_known_from_its_first_event, channels_are_paged_by_name,
@@ -49,8 +50,12 @@ pub use retention::{
     only_who_maintains_removes, the_oldest_go_while_a_namespace_takes_too_many_bytes,
     what_is_past_its_age_goes_and_is_told_as_a_gap,
 };
+pub use settings::{
+    a_setting_is_written_with_its_line_and_only_over_what_was_seen,
+    of_many_who_change_one_setting_one_does,
+};
 
-use crate::Archive;
+use crate::{Archive, Settings};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -58,6 +63,8 @@ use std::sync::Arc;
 pub struct Subject {
     /// The archive, migrated.
     pub archive: Arc<dyn Archive>,
+    /// What operators set, in the same database.
+    pub settings: Arc<dyn Settings>,
     /// What must live as long: a folder, a server.
     pub keep: Box<dyn Any + Send + Sync>,
 }
@@ -102,6 +109,8 @@ macro_rules! archive_suite {
             what_is_past_its_age_goes_and_is_told_as_a_gap
             the_oldest_go_while_a_namespace_takes_too_many_bytes
             only_who_maintains_removes
+            a_setting_is_written_with_its_line_and_only_over_what_was_seen
+            of_many_who_change_one_setting_one_does
         }
     };
     (@tests $fresh:path; $($property:ident)+) => {$(

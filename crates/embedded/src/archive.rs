@@ -9,6 +9,7 @@ mod persist;
 mod positions;
 mod prefix;
 mod retention;
+mod settings;
 
 use crate::reads::Reads;
 use crate::writer::{WriteError, Writer};

@@ -40,7 +40,7 @@ use sqlx::ConnectOptions as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_archive::Archive;
+use stormwire_archive::{Archive, Settings};
 use stormwire_core::Clock;
 use stormwire_guard::GuardConfig;
 use stormwire_journal::{Journal, Peers};
@@ -158,6 +158,12 @@ impl Embedded {
     #[must_use]
     pub fn archive(&self) -> Arc<dyn Archive> {
         Arc::clone(&self.archive) as Arc<dyn Archive>
+    }
+
+    /// What operators set.
+    #[must_use]
+    pub fn settings(&self) -> Arc<dyn Settings> {
+        Arc::clone(&self.archive) as Arc<dyn Settings>
     }
 
     /// The limiter, which counts in this process: here that is everybody.

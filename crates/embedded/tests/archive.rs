@@ -13,7 +13,8 @@ async fn fresh() -> Option<Subject> {
     let path = folder.path().join(FILE_NAME);
     let opened = Embedded::open(path, EmbeddedConfig::default(), Arc::new(SystemClock)).await;
     let embedded = opened.unwrap();
-    Some(Subject { archive: embedded.archive(), keep: Box::new((embedded, folder)) })
+    let (archive, settings) = (embedded.archive(), embedded.settings());
+    Some(Subject { archive, settings, keep: Box::new((embedded, folder)) })
 }
 
 stormwire_archive::archive_suite!(fresh);

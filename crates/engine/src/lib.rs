@@ -24,7 +24,7 @@ pub use url::{ArchiveUrl, JournalUrl, LimitsUrl, PresenceUrl, UrlError, redact};
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use stormwire_archive::{Archive, ArchiveError};
+use stormwire_archive::{Archive, ArchiveError, Settings};
 use stormwire_archive_postgres::{PostgresArchive, PostgresConfig};
 use stormwire_core::Clock;
 use stormwire_embedded::{Embedded, EmbeddedConfig, FILE_NAME, PoolConfig};
@@ -97,6 +97,8 @@ pub struct Ports {
     pub archive: Arc<dyn Archive>,
     /// Who counts limits.
     pub limiter: Arc<dyn Limiter>,
+    /// What operators set, in the archive's database.
+    pub settings: Arc<dyn Settings>,
     /// The way to other gateways.
     pub peers: Arc<dyn Peers>,
     /// Who is there.
@@ -110,13 +112,14 @@ pub struct Engines {
     config: EngineConfig,
     clock: Arc<dyn Clock>,
     embedded: Option<Embedded>,
+    postgres: Option<PostgresArchive>,
 }
 
 impl Engines {
     /// Nothing is opened yet.
     #[must_use]
     pub fn new(config: EngineConfig, clock: Arc<dyn Clock>) -> Self {
-        Self { config, clock, embedded: None }
+        Self { config, clock, embedded: None, postgres: None }
     }
 
     /// Everything.
@@ -127,6 +130,7 @@ impl Engines {
         Ok(Ports {
             journal: self.journal().await?,
             archive: self.archive().await?,
+            settings: self.settings().await?,
             limiter: self.limiter().await?,
             peers: self.peers().await?,
             presence: self.presence().await?,
@@ -161,9 +165,29 @@ impl Engines {
     /// # Errors
     /// [`EngineError::Embedded`], [`EngineError::Postgres`].
     pub async fn archive(&mut self) -> Result<Arc<dyn Archive>, EngineError> {
-        let ArchiveUrl::Postgres(url) = &self.config.archive else {
-            return Ok(self.embedded().await?.archive());
-        };
+        match self.postgres().await? {
+            Some(archive) => Ok(Arc::new(archive)),
+            None => Ok(self.embedded().await?.archive()),
+        }
+    }
+
+    /// What operators set, in the archive's database.
+    ///
+    /// # Errors
+    /// As [`Engines::archive`].
+    pub async fn settings(&mut self) -> Result<Arc<dyn Settings>, EngineError> {
+        match self.postgres().await? {
+            Some(archive) => Ok(Arc::new(archive)),
+            None => Ok(self.embedded().await?.settings()),
+        }
+    }
+
+    /// The archive on Postgres, opened once; clones share its pools.
+    async fn postgres(&mut self) -> Result<Option<PostgresArchive>, EngineError> {
+        let ArchiveUrl::Postgres(url) = &self.config.archive else { return Ok(None) };
+        if let Some(archive) = &self.postgres {
+            return Ok(Some(archive.clone()));
+        }
         let mut config = PostgresConfig::new(url.clone());
         config.replica_url.clone_from(&self.config.archive_replica_url);
         config.replica_keeps_all = self.config.archive_replica_keeps_all;
@@ -172,7 +196,8 @@ impl Engines {
         config.migrate_at_start = self.config.migrate_at_start;
         let archive =
             Box::pin(PostgresArchive::connect(config)).await.map_err(EngineError::Postgres)?;
-        Ok(Arc::new(archive))
+        self.postgres = Some(archive.clone());
+        Ok(Some(archive))
     }
 
     /// Who counts limits.

@@ -45,7 +45,7 @@ macro_rules! metrics {
 
 metrics! {
     // Gateway: publishing
-    /// Events acknowledged to their producers.
+    /// Events that the journal has acknowledged to this gateway's appenders.
     PUBLISH_ACKNOWLEDGED Counter Count "stormwire_publish_acknowledged_total";
     /// From a publish on a WebSocket to its acknowledgement; of each connection one at a time is measured.
     PUBLISH_SECONDS Histogram Seconds "stormwire_publish_seconds";
@@ -209,12 +209,18 @@ metrics! {
     LOG_LINES_SUPPRESSED Counter Count "stormwire_log_lines_suppressed_total";
 
     // Tokens
-    /// Token checks, by outcome (ok, cached, expired, refused).
+    /// Token checks, by outcome (ok, cached, expired, refused, revoked).
     TOKEN_CHECKS Counter Count "stormwire_token_checks_total";
     /// Verified tokens kept.
     TOKEN_CACHE_ENTRIES Gauge Count "stormwire_token_cache_entries";
     /// Fetches of the signing keys, by outcome (ok, failed).
     JWKS_FETCHES Counter Count "stormwire_jwks_fetches_total";
+    /// Lines of the list of revoked sessions and tokens that this process was told.
+    REVOCATIONS Counter Count "stormwire_revocations_total";
+    /// 1 while this process is not told which tokens are revoked.
+    REVOCATIONS_AWAY Gauge Count "stormwire_revocations_away";
+    /// Connections closed because their token was revoked.
+    REVOKED_CONNECTIONS Counter Count "stormwire_revoked_connections_total";
     /// Signing keys known.
     JWKS_KEYS Gauge Count "stormwire_jwks_keys";
 

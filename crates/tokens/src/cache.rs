@@ -85,7 +85,7 @@ impl Generations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Rights, TokenLimits};
+    use crate::{Namespaces, Rights, TokenLimits};
     use std::sync::Arc;
     use stormwire_core::Timestamp;
 
@@ -94,9 +94,12 @@ mod tests {
             user: Arc::from("a"),
             session: None,
             roles: Arc::from([]),
+            issued: None,
             expires: Timestamp(1),
             rights: Rights::default(),
+            channels: Arc::from([]),
             limits: TokenLimits::default(),
+            namespaces: Namespaces::default(),
         }
     }
 

@@ -1,9 +1,10 @@
 //! What a token says: as it is written, and as it is used.
 
+use crate::access::{Bearer, ChannelGrant, Namespaces, Target, decide};
 use crate::{Action, Permission, Rights, Role};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use stormwire_core::Timestamp;
+use stormwire_core::{Refusal, Timestamp};
 
 /// A token's contents after verification. Cloning is cheap.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,15 +15,61 @@ pub struct Claims {
     pub session: Option<Arc<str>>,
     /// Roles, as the provider names them.
     pub roles: Arc<[String]>,
+    /// When it was issued (`iat`), if it says so.
+    pub issued: Option<Timestamp>,
     /// When it ends.
     pub expires: Timestamp,
-    /// What it grants.
+    /// What it grants, where its namespaces leave that to tokens: ask [`Claims::require`].
     pub rights: Rights,
+    /// What channel tokens grant beside.
+    pub channels: Arc<[ChannelGrant]>,
     /// Limits of its own.
     pub limits: TokenLimits,
+    /// The rules of the namespaces.
+    pub namespaces: Namespaces,
 }
 
 impl Claims {
+    /// Lets the bearer do `action` on `target`, by the rules of its namespace, this token, and the channel
+    /// tokens that came with it.
+    ///
+    /// # Errors
+    /// `forbidden`, naming action and target.
+    pub fn require(&self, action: Action, target: Target<'_>) -> Result<(), Refusal> {
+        let bearer = Bearer {
+            rights: &self.rights,
+            channels: &self.channels,
+            operates: self.permits(Permission::Operate),
+        };
+        decide(bearer, self.namespaces.access(action, target), action, target)
+    }
+
+    /// Whether the bearer may do `action` on `channel`: as [`Claims::require`].
+    #[must_use]
+    pub fn may(&self, action: Action, channel: &str) -> bool {
+        self.require(action, Target::Channel(channel)).is_ok()
+    }
+
+    /// The same, with what a channel token grants beside.
+    #[must_use]
+    pub fn with(&self, grant: ChannelGrant) -> Self {
+        let channels = self.channels.iter().cloned().chain([grant]).collect();
+        Self { channels, ..self.clone() }
+    }
+
+    /// The same, without the channel tokens that have ended at `now`.
+    #[must_use]
+    pub fn without_ended(&self, now: Timestamp) -> Self {
+        let channels = self.channels.iter().filter(|grant| grant.expires > now).cloned().collect();
+        Self { channels, ..self.clone() }
+    }
+
+    /// When the first of the token and what came with it ends.
+    #[must_use]
+    pub fn first_end(&self) -> Timestamp {
+        self.channels.iter().map(|grant| grant.expires).fold(self.expires, Timestamp::min)
+    }
+
     /// Whether one of the roles permits it.
     #[must_use]
     pub fn permits(&self, permission: Permission) -> bool {

@@ -1,6 +1,6 @@
 //! From a provider's claims to ours: where each of them stands, and what a role grants.
 
-use crate::{Action, ChannelClaims, Claims, Rights, TokenLimits};
+use crate::{Action, ChannelClaims, Claims, Namespaces, Rights, TokenLimits};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -49,7 +49,13 @@ impl Default for ClaimMapping {
 
 impl ClaimMapping {
     /// Reads verified claims.
-    pub(crate) fn read(&self, claims: &Value, expires: Timestamp) -> Result<Claims, Refusal> {
+    pub(crate) fn read(
+        &self,
+        claims: &Value,
+        issued: Option<Timestamp>,
+        expires: Timestamp,
+        namespaces: &Namespaces,
+    ) -> Result<Claims, Refusal> {
         let user = text(claims, &self.user)?.ok_or_else(|| {
             bad(format!("the token names no user: claim {} is missing", self.user))
         })?;
@@ -67,8 +73,11 @@ impl ClaimMapping {
             session,
             rights: Rights::new(|_| granted.next().unwrap_or_default()),
             roles: roles.into(),
+            issued,
             expires,
+            channels: Arc::from([]),
             limits,
+            namespaces: namespaces.clone(),
         })
     }
 
@@ -160,7 +169,7 @@ mod tests {
     use serde_json::json;
 
     fn read(mapping: &ClaimMapping, claims: &Value) -> Result<Claims, Refusal> {
-        mapping.read(claims, Timestamp(1))
+        mapping.read(claims, None, Timestamp(1), &Namespaces::default())
     }
 
     #[test]

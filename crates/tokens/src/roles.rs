@@ -20,8 +20,12 @@ pub enum Permission {
     ReadAccounts,
     /// End the sign-ins of others.
     RevokeSessions,
+    /// Shut accounts out.
+    BlockAccounts,
     /// Give and take roles.
     ManageRoles,
+    /// See and change how the server works.
+    Operate,
 }
 
 impl Role {
@@ -48,10 +52,10 @@ impl Role {
     #[must_use]
     pub const fn permits(self, permission: Permission) -> bool {
         match permission {
-            Permission::ReadAccounts | Permission::RevokeSessions => {
+            Permission::ReadAccounts | Permission::RevokeSessions | Permission::BlockAccounts => {
                 matches!(self, Self::Moderator | Self::Admin)
             }
-            Permission::ManageRoles => matches!(self, Self::Admin),
+            Permission::ManageRoles | Permission::Operate => matches!(self, Self::Admin),
         }
     }
 }
@@ -64,7 +68,13 @@ impl fmt::Display for Role {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 3] = [Self::ReadAccounts, Self::RevokeSessions, Self::ManageRoles];
+    pub const ALL: [Self; 5] = [
+        Self::ReadAccounts,
+        Self::RevokeSessions,
+        Self::BlockAccounts,
+        Self::ManageRoles,
+        Self::Operate,
+    ];
 
     /// The name, for messages.
     #[must_use]
@@ -72,7 +82,9 @@ impl Permission {
         match self {
             Self::ReadAccounts => "read accounts",
             Self::RevokeSessions => "revoke sessions",
+            Self::BlockAccounts => "block accounts",
             Self::ManageRoles => "manage roles",
+            Self::Operate => "operate the server",
         }
     }
 }
@@ -84,9 +96,9 @@ mod tests {
     #[test]
     fn the_table_of_permissions() {
         let table = [
-            (Role::User, [false, false, false]),
-            (Role::Moderator, [true, true, false]),
-            (Role::Admin, [true, true, true]),
+            (Role::User, [false; 5]),
+            (Role::Moderator, [true, true, true, false, false]),
+            (Role::Admin, [true; 5]),
         ];
         for (role, expected) in table {
             assert_eq!(

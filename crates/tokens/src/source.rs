@@ -64,6 +64,9 @@ pub enum SourceError {
     NotText,
 }
 
+/// A client that only asks.
+pub(crate) type HttpClient = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+
 /// A source that is ready to be read.
 #[derive(Debug)]
 pub(crate) struct Source {
@@ -74,7 +77,7 @@ pub(crate) struct Source {
 #[derive(Debug)]
 enum Kind {
     File(PathBuf),
-    Url(hyper::Uri, Box<Client<HttpsConnector<HttpConnector>, Empty<Bytes>>>),
+    Url(hyper::Uri, Box<HttpClient>),
     Inline(String),
     Watched(watch::Receiver<String>),
 }
@@ -86,18 +89,8 @@ impl Source {
             KeySource::Inline(text) => Kind::Inline(text.clone()),
             KeySource::Watched(keys) => Kind::Watched(keys.clone()),
             KeySource::Url(url) => {
-                let bad = || SourceError::BadUrl(url.clone());
-                let uri: hyper::Uri = url.parse().map_err(|_| bad())?;
-                if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
-                    return Err(bad());
-                }
-                let connector = hyper_rustls::HttpsConnectorBuilder::new()
-                    .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
-                    .map_err(|error| SourceError::Connection(error.to_string()))?
-                    .https_or_http()
-                    .enable_http1()
-                    .build();
-                Kind::Url(uri, Box::new(Client::builder(TokioExecutor::new()).build(connector)))
+                let (uri, client) = http_client(url)?;
+                Kind::Url(uri, Box::new(client))
             }
         };
         let config = GuardConfig { deadline: FETCH_DEADLINE, ..GuardConfig::default() };
@@ -145,7 +138,23 @@ impl Source {
     }
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+/// A client for an `http:` or `https:` URL.
+pub(crate) fn http_client(url: &str) -> Result<(hyper::Uri, HttpClient), SourceError> {
+    let bad = || SourceError::BadUrl(url.to_owned());
+    let uri: hyper::Uri = url.parse().map_err(|_| bad())?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
+        return Err(bad());
+    }
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_provider_and_webpki_roots(rustls::crypto::ring::default_provider())
+        .map_err(|error| SourceError::Connection(error.to_string()))?
+        .https_or_http()
+        .enable_http1()
+        .build();
+    Ok((uri, Client::builder(TokioExecutor::new()).build(connector)))
+}
+
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

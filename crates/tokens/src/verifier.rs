@@ -2,8 +2,9 @@
 
 use crate::cache::{self, Cache};
 use crate::keys::{Key, KeySet};
+use crate::revocations::Revoked;
 use crate::source::{FETCH_DEADLINE, Source};
-use crate::{ClaimMapping, Claims, KeySource, SourceError};
+use crate::{ClaimMapping, Claims, KeySource, Namespaces, RevocationFeed, SourceError};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
@@ -18,6 +19,8 @@ use stormwire_telemetry::{Tasks, metrics as names};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+mod follow;
+
 /// Longest token, in bytes.
 const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Least time between two fetches that unknown keys ask for.
@@ -28,7 +31,7 @@ const FILE_EVERY: Duration = Duration::from_secs(2);
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// What a [`Verifier`] accepts.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct VerifierConfig {
     /// Where the keys are.
     pub keys: KeySource,
@@ -46,6 +49,12 @@ pub struct VerifierConfig {
     pub cache_entries_max: usize,
     /// Where claims stand in the token.
     pub mapping: ClaimMapping,
+    /// The list of tokens that are good no longer, where there is one.
+    pub revocations: Option<Arc<dyn RevocationFeed>>,
+    /// What the namespaces allow.
+    pub namespaces: Namespaces,
+    /// What the channel tokens of an application's backend look like, where there are some.
+    pub channel_tokens: Option<Box<VerifierConfig>>,
 }
 
 impl VerifierConfig {
@@ -61,6 +70,9 @@ impl VerifierConfig {
             keep_for: Duration::from_secs(24 * 3600),
             cache_entries_max: 20_000,
             mapping: ClaimMapping::default(),
+            revocations: None,
+            namespaces: Namespaces::default(),
+            channel_tokens: None,
         }
     }
 }
@@ -77,6 +89,11 @@ struct Shared {
     source: Source,
     keys: RwLock<Option<Loaded>>,
     cache: Cache,
+    /// For channel tokens.
+    channel: Option<Verifier>,
+    revoked: RwLock<Revoked>,
+    /// Moves when there are more of them.
+    revocations: watch::Sender<i64>,
     /// One fetch at a time, and when an unknown key last led to one.
     fetching: tokio::sync::Mutex<Option<Instant>>,
 }
@@ -108,8 +125,24 @@ impl Verifier {
         let source = Source::new(&config.keys)?;
         let cache = Cache::new(config.cache_entries_max);
         let fetching = tokio::sync::Mutex::default();
-        let keys = RwLock::default();
-        let shared = Arc::new(Shared { config, clock, source, keys, cache, fetching });
+        let channel = match &config.channel_tokens {
+            Some(config) => {
+                Some(Box::pin(Self::start((**config).clone(), Arc::clone(&clock), tasks)).await?)
+            }
+            None => None,
+        };
+        let feed = config.revocations.clone();
+        let shared = Arc::new(Shared {
+            config,
+            clock,
+            source,
+            keys: RwLock::default(),
+            cache,
+            channel,
+            revoked: RwLock::default(),
+            revocations: watch::Sender::new(0),
+            fetching,
+        });
         let verifier = Self { shared };
         let first = verifier.shared.refresh().await;
         let background = verifier.clone();
@@ -117,6 +150,12 @@ impl Verifier {
         tasks.spawn("jwks", async move {
             stop.run_until_cancelled(background.keep_fresh(first)).await;
         });
+        if let Some(feed) = feed {
+            let (shared, stop) = (Arc::clone(&verifier.shared), tasks.token());
+            tasks.spawn("revocations", async move {
+                stop.run_until_cancelled(shared.follow_revocations(&*feed)).await;
+            });
+        }
         Ok(verifier)
     }
 
@@ -126,12 +165,46 @@ impl Verifier {
         self.shared.current().is_some()
     }
 
+    /// Refuses claims that were good when they were verified and have been revoked since.
+    ///
+    /// # Errors
+    /// `unauthenticated`.
+    pub fn check_revoked(&self, claims: &Claims) -> Result<(), Refusal> {
+        self.shared.revoked.read().check(claims)
+    }
+
+    /// Who verifies channel tokens, if anybody does.
+    pub(crate) fn channel_tokens(&self) -> Option<&Self> {
+        self.shared.channel.as_ref()
+    }
+
+    /// Whether an audience is one of those that are accepted.
+    pub(crate) fn is_meant_by(&self, audience: &Value) -> bool {
+        names_one(audience, &self.shared.config.audiences)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
+    /// Moves whenever more tokens have been revoked.
+    #[must_use]
+    pub fn revocations(&self) -> watch::Receiver<i64> {
+        self.shared.revocations.subscribe()
+    }
+
     /// Who bears this token and what it grants.
     ///
     /// # Errors
     /// `unauthenticated` or `token_expired`, naming what is wrong; `overloaded` while there are no keys,
     /// or while the source of the keys is away and the token names a key that may be new.
     pub async fn verify(&self, token: &str) -> Result<Claims, Refusal> {
+        let claims = self.verify_unrevoked(token).await?;
+        self.check_revoked(&claims).inspect_err(|_| count("revoked"))?;
+        Ok(claims)
+    }
+
+    async fn verify_unrevoked(&self, token: &str) -> Result<Claims, Refusal> {
         let hash = cache::hash(token);
         let miss = match self.shared.cache.get(&hash) {
             Ok(claims) => {
@@ -298,7 +371,7 @@ impl Shared {
         if !names_one(&claims["aud"], &self.config.audiences) {
             return Err(bad("the token is meant for another audience (aud) than this server"));
         }
-        self.config.mapping.read(claims, expires)
+        self.config.mapping.read(claims, instant(claims, "iat")?, expires, &self.config.namespaces)
     }
 
     fn check_expiry(&self, expires: Timestamp) -> Result<(), Refusal> {

@@ -4,13 +4,16 @@ use crate::Problem;
 use crate::request::{header_text, note_quota};
 use axum::extract::{FromRef, FromRequestParts, RawPathParams};
 use http::request::Parts;
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Deref;
 use std::sync::Arc;
 use stormwire_core::{ErrorCode, Refusal};
 use stormwire_limits::{Cost, Limits, OwnLimits, Subject, Transport};
-use stormwire_tokens::{Action, Claims, Permission, TokenLimits, Verifier};
+use stormwire_tokens::{Action, Claims, Permission, Target, TokenLimits, Verifier};
+
+/// What a channel token comes in.
+pub const CHANNEL_TOKEN: HeaderName = HeaderName::from_static("stormwire-channel-token");
 
 /// The address of a request's client: an extension that the listener's service sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +40,19 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Lets the caller act on a channel, or says that the token does not.
+    /// Lets the caller act on a channel, or says why not: see [`Claims::require`].
     ///
     /// # Errors
     /// `forbidden`.
     pub fn require(&self, action: Action, channel: &str) -> Result<(), Refusal> {
-        self.claims.rights.require(action, channel)
+        self.claims.require(action, Target::Channel(channel))
+    }
+
+    /// The same request in another's name, once it is clear that the caller may speak so.
+    #[must_use]
+    pub fn speaking_as(&self, user: &str) -> Self {
+        let claims = Claims { user: Arc::from(user), ..(*self.claims).clone() };
+        Self { claims: Arc::new(claims), ..self.clone() }
     }
 
     /// Lets the caller do what is not about a channel, or says that the roles do not permit it.
@@ -88,7 +98,11 @@ impl Caller {
             let message = "a token is required: send the header Authorization: Bearer TOKEN";
             Refusal::new(ErrorCode::Unauthenticated, message)
         })?;
-        let claims = Arc::new(state.verifier.verify(token).await?);
+        let mut claims = state.verifier.verify(token).await?;
+        for token in channel_tokens(parts) {
+            claims = state.verifier.add_channel_token(&claims, token).await?;
+        }
+        let claims = Arc::new(claims);
         tracing::Span::current().record("user_id", &*claims.user);
         let address = parts.extensions.get::<ClientAddress>();
         let ip = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.0);
@@ -176,6 +190,15 @@ where
         let token = bearer(&parts.headers).or_else(|| query_token(parts.uri.query()?));
         Caller::of(parts, CallerState::from_ref(state), token).await.map(Self)
     }
+}
+
+/// Channel tokens of a request: each in a header of its own, or in the query for clients that cannot set
+/// headers.
+fn channel_tokens(parts: &Parts) -> impl Iterator<Item = &str> {
+    let in_headers = parts.headers.get_all(&CHANNEL_TOKEN).iter();
+    let in_query = parts.uri.query().unwrap_or_default().split('&');
+    let in_query = in_query.filter_map(|pair| pair.strip_prefix("channel_token="));
+    in_headers.filter_map(|value| value.to_str().ok()).map(str::trim).chain(in_query)
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

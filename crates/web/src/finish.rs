@@ -58,7 +58,7 @@ fn cors(config: &WebConfig) -> CorsLayer {
     let layer = CorsLayer::new()
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers(
-            [header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID]
+            [header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID, crate::CHANNEL_TOKEN]
                 .into_iter()
                 .chain(allowed)
                 .collect::<Vec<_>>(),

@@ -10,7 +10,9 @@ mod finish;
 mod problem;
 mod request;
 
-pub use caller::{Caller, CallerState, ClientAddress, OwnedBy, StreamCaller, own_limits};
+pub use caller::{
+    CHANNEL_TOKEN, Caller, CallerState, ClientAddress, OwnedBy, StreamCaller, own_limits,
+};
 pub use finish::{WebConfig, finish};
 pub use problem::{Problem, problem};
 pub use request::{REQUEST_ID, RequestId, body, header_text, json};

@@ -1,5 +1,5 @@
-//! Who is connected to this gateway: for the count, for taking over a producer, for moving everybody
-//! away when the process ends.
+//! Who is connected to this gateway: for the count, for taking over a producer, for shutting out whoever's
+//! token was revoked, for moving everybody away when the process ends.
 
 use crate::ingest::LiveProducers;
 use crate::outbox::Outbox;
@@ -10,21 +10,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use stormwire_core::{CloseCode, Timestamp};
 use stormwire_journal::publish::ProducerKey;
 use stormwire_telemetry::metrics as names;
+use stormwire_tokens::Claims;
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 const REPLACED: &str = "this producer has connected again elsewhere";
+/// Told to whoever is shut out; a fresh token says whether they may come back.
+pub(crate) const REVOKED: &str = "the token was revoked; connect with a fresh one";
 
 #[derive(Debug)]
 struct Entry {
     outbox: Arc<Outbox>,
     /// Its producer, and since when.
     producer: Option<(ProducerKey, Timestamp)>,
+    /// Who it is, once signed in.
+    claims: Option<Arc<Claims>>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     entries: HashMap<u64, Entry>,
     producers: HashMap<ProducerKey, u64>,
+    /// HTTP requests that last: streams and long polls, and what ends each.
+    streams: HashMap<u64, (Arc<Claims>, CancellationToken)>,
 }
 
 /// All connections of this process.
@@ -47,7 +55,7 @@ impl Connections {
     pub(crate) fn enter(self: &Arc<Self>, outbox: Arc<Outbox>) -> Registered {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let mut table = self.table.lock();
-        table.entries.insert(id, Entry { outbox, producer: None });
+        table.entries.insert(id, Entry { outbox, producer: None, claims: None });
         metrics::gauge!(names::CONNECTIONS).set(table.entries.len() as f64);
         Registered { id, connections: Arc::clone(self) }
     }
@@ -67,6 +75,77 @@ impl Connections {
             entry.outbox.close(CloseCode::Replaced, REPLACED);
         }
         true
+    }
+
+    /// The connection is `claims`' from now on.
+    pub(crate) fn sign_in(&self, id: u64, claims: &Arc<Claims>) {
+        if let Some(entry) = self.table.lock().entries.get_mut(&id) {
+            entry.claims = Some(Arc::clone(claims));
+        }
+    }
+
+    /// Enters a request that lasts; `until` is cancelled when it has to end.
+    pub(crate) fn enter_stream(
+        self: &Arc<Self>,
+        claims: &Arc<Claims>,
+        until: CancellationToken,
+    ) -> RegisteredStream {
+        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        self.table.lock().streams.insert(id, (Arc::clone(claims), until));
+        RegisteredStream { id, connections: Arc::clone(self) }
+    }
+
+    /// Ends whatever is `good` no longer.
+    pub(crate) fn shut_out(&self, good: impl Fn(&Claims) -> bool) {
+        let table = self.table.lock();
+        let mut count = 0_u64;
+        for entry in table.entries.values() {
+            if entry.claims.as_ref().is_some_and(|claims| !good(claims)) {
+                entry.outbox.close(CloseCode::Unauthenticated, REVOKED);
+                count += 1;
+            }
+        }
+        for (claims, until) in table.streams.values() {
+            if !good(claims) {
+                until.cancel();
+                count += 1;
+            }
+        }
+        drop(table);
+        metrics::counter!(names::REVOKED_CONNECTIONS).increment(count);
+    }
+
+    /// Connections that are signed in, of `user` or of all, by number behind `after`.
+    pub(crate) fn page(
+        &self,
+        user: Option<&str>,
+        after: u64,
+        limit: usize,
+    ) -> Vec<(u64, Arc<Claims>)> {
+        let table = self.table.lock();
+        let mut found: Vec<_> = table
+            .entries
+            .iter()
+            .filter(|(id, _)| **id > after)
+            .filter_map(|(id, entry)| Some((*id, Arc::clone(entry.claims.as_ref()?))))
+            .filter(|(_, claims)| user.is_none_or(|user| *claims.user == *user))
+            .collect();
+        drop(table);
+        found.sort_by_key(|(id, _)| *id);
+        found.truncate(limit);
+        found
+    }
+
+    /// Whose the connection is.
+    pub(crate) fn claims(&self, id: u64) -> Option<Arc<Claims>> {
+        self.table.lock().entries.get(&id)?.claims.clone()
+    }
+
+    /// Ends a connection for an operator.
+    pub(crate) fn end(&self, id: u64) {
+        if let Some(entry) = self.table.lock().entries.get(&id) {
+            entry.outbox.close(CloseCode::Forbidden, "an operator has closed this connection");
+        }
     }
 
     /// How many are connected.
@@ -124,6 +203,19 @@ impl LiveProducers for Connections {
         {
             entry.outbox.close(CloseCode::Replaced, REPLACED);
         }
+    }
+}
+
+/// A request's place in the table; dropped when it ends.
+#[derive(Debug)]
+pub(crate) struct RegisteredStream {
+    id: u64,
+    connections: Arc<Connections>,
+}
+
+impl Drop for RegisteredStream {
+    fn drop(&mut self) {
+        self.connections.table.lock().streams.remove(&self.id);
     }
 }
 

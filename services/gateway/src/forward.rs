@@ -25,7 +25,7 @@ use stormwire_guard::{Guard, GuardConfig};
 use stormwire_web::{ClientAddress, Problem, REQUEST_ID, RequestId, body};
 
 /// The paths that are passed on.
-const PATHS: [&str; 2] = ["/v1/auth/{*rest}", "/.well-known/{*rest}"];
+const PATHS: [&str; 3] = ["/v1/auth/{*rest}", "/v1/admin/users/{*rest}", "/.well-known/{*rest}"];
 /// Most bytes of a request's body, and of an answer's.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;

@@ -1,6 +1,7 @@
 //! Puts the gateway together and runs it: tails, ingest, routes, listeners, drain.
 
 use crate::connections::Connections;
+use crate::declared::DeclaredNamespaces;
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::ingest::{Ingest, IngestConfig};
@@ -17,13 +18,13 @@ use axum::serve::IncomingStream;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_archive::Archive;
+use stormwire_archive::{Archive, Settings};
 use stormwire_core::{Clock, CloseCode, PartitionCount};
 use stormwire_journal::{Journal, Peers};
 use stormwire_limits::Limits;
 use stormwire_presence::{Presence, Signals};
 use stormwire_telemetry::Tasks;
-use stormwire_tokens::Verifier;
+use stormwire_tokens::{Namespaces, Verifier};
 use stormwire_web::WebConfig;
 use stormwire_wire::protocol::ServerMessage;
 use tokio::net::TcpListener;
@@ -118,6 +119,7 @@ pub struct Gateway {
     health: Health,
     also: Option<(Router, OpenApi)>,
     pages: Router,
+    declared: Option<DeclaredNamespaces>,
 }
 
 impl Gateway {
@@ -154,6 +156,7 @@ impl Gateway {
         );
         let living = ingest.clone();
         ports.limits.watch(&tasks, move || living.gateways());
+        shut_out(&ports.verifier, &connections, &tasks);
         let (journal, archive) = (Arc::clone(&ports.journal), Arc::clone(&ports.archive));
         let receipts = Receipts::new(Arc::clone(&archive), config.partitions, tasks.clone());
         let context = Arc::new(SessionContext {
@@ -171,7 +174,8 @@ impl Gateway {
         });
         let draining = CancellationToken::new();
         let health = Health::new(&ports, &context, draining.clone());
-        Self { context, ports, tasks, draining, health, also: None, pages: Router::new() }
+        let pages = Router::new();
+        Self { context, ports, tasks, draining, health, also: None, pages, declared: None }
     }
 
     /// Serves `routes` as well, which another service answers or [`crate::forward`] passes on, and
@@ -191,6 +195,18 @@ impl Gateway {
 
     pub(crate) fn served_pages(&self) -> Router {
         self.pages.clone()
+    }
+
+    /// Follows what operators set, and serves the routes with which they do.
+    #[must_use]
+    pub fn with_settings(mut self, settings: Arc<dyn Settings>, namespaces: Namespaces) -> Self {
+        self.declared = Some(DeclaredNamespaces::start(settings, namespaces, &self.tasks));
+        self
+    }
+
+    /// What operators set, if this gateway follows it.
+    pub(crate) fn declared(&self) -> Option<DeclaredNamespaces> {
+        self.declared.clone()
     }
 
     /// What is served as well.
@@ -305,6 +321,20 @@ impl Gateway {
         connections.empty().await;
         self.context.ingest.drain().await;
     }
+}
+
+/// Ends connections whose token was revoked, as soon as this process is told.
+fn shut_out(verifier: &Arc<Verifier>, connections: &Arc<Connections>, tasks: &Tasks) {
+    let (verifier, connections) = (Arc::clone(verifier), Arc::clone(connections));
+    let (mut revocations, stop) = (verifier.revocations(), tasks.token());
+    tasks.spawn("shut_out", async move {
+        let work = async {
+            while revocations.changed().await.is_ok() {
+                connections.shut_out(|claims| verifier.check_revoked(claims).is_ok());
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    });
 }
 
 /// The address of the peer of an HTTP connection.

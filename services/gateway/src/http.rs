@@ -3,6 +3,7 @@
 //! Every handler takes the part of [`HttpState`] that it needs, answers refusals by `?` as problems, and
 //! is described beside its code for `/v1/openapi.json`.
 
+use crate::connections::{Connections, RegisteredStream};
 use crate::gateway::{Gateway, PeerAddress};
 use crate::health::{self, Health};
 use crate::hub::Hub;
@@ -11,6 +12,7 @@ use crate::presence::Rooms;
 use crate::reader::Reader;
 use crate::receipts::Receipts;
 use crate::session::SessionContext;
+use admin::AdminState;
 use axum::Router;
 use axum::extract::{ConnectInfo, FromRef, Request};
 use axum::middleware::{Next, from_fn};
@@ -18,13 +20,14 @@ use axum::response::Response;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use stormwire_archive::Archive;
-use stormwire_core::{Clock, PartitionCount};
-use stormwire_web::{CallerState, ClientAddress, WebConfig};
+use stormwire_core::{Clock, PartitionCount, Refusal};
+use stormwire_web::{Caller, CallerState, ClientAddress, WebConfig};
 use stormwire_wire::protocol::MessageLimits;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+mod admin;
 mod aggregate;
 mod channels;
 mod events;
@@ -51,7 +54,9 @@ pub(crate) struct HttpState {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) partitions: PartitionCount,
     pub(crate) message: MessageLimits,
-    /// Ends streams when the gateway goes away.
+    pub(crate) connections: Arc<Connections>,
+    /// Ends streams when the gateway goes away or, in what [`HttpState::lasting`] gives, when the caller
+    /// is shut out.
     pub(crate) draining: CancellationToken,
     /// Numbers REST publishes among the connections of the lanes; sockets count from below.
     publishes: Arc<AtomicU64>,
@@ -82,9 +87,22 @@ impl HttpState {
                 event_bytes: config.event_bytes_max,
                 ..MessageLimits::default()
             },
+            connections: Arc::clone(&context.connections),
             draining,
             publishes: Arc::new(AtomicU64::new(1 << 63)),
         }
+    }
+
+    /// The state for a request that lasts: it is ended when the caller's token is revoked. Hold what comes
+    /// with it for as long.
+    ///
+    /// # Errors
+    /// `unauthenticated` if that has just happened.
+    pub(crate) fn lasting(&self, caller: &Caller) -> Result<(Self, RegisteredStream), Refusal> {
+        let until = self.draining.child_token();
+        let held = self.connections.enter_stream(&caller.claims, until.clone());
+        self.caller.verifier.check_revoked(&caller.claims)?;
+        Ok((Self { draining: until, ..self.clone() }, held))
     }
 
     fn next_publish(&self) -> u64 {
@@ -114,12 +132,21 @@ pub(crate) fn router(gateway: &Gateway) -> Router {
         .routes(routes!(position::put))
         .with_state(state.clone())
         .split_for_parts();
-    let aggregate = aggregate::router(state, reads.clone());
+    let aggregate = aggregate::router(state.clone(), reads.clone());
     let (aggregate, aggregate_api) = aggregate.split_for_parts();
     let (probes, probe_api) = health::router(gateway.health()).split_for_parts();
     let (also, also_api) = gateway.served_as_well();
-    let document = openapi::document([read_api, write_api, aggregate_api, probe_api, also_api]);
-    let routes = reads.merge(writes).merge(aggregate).merge(probes).merge(also);
+    let (admin, admin_api) = match gateway.declared() {
+        Some(declared) => {
+            let gateway = gateway.name().to_owned();
+            admin::routes().with_state(AdminState { http: state, declared, gateway })
+        }
+        None => OpenApiRouter::new(),
+    }
+    .split_for_parts();
+    let document =
+        openapi::document([read_api, write_api, aggregate_api, probe_api, admin_api, also_api]);
+    let routes = reads.merge(writes).merge(aggregate).merge(probes).merge(admin).merge(also);
     let routes = routes.merge(openapi::router(document)).merge(gateway.served_pages());
     stormwire_web::finish(routes, &web).layer(from_fn(address))
 }
@@ -160,6 +187,7 @@ pub fn openapi_document() -> utoipa::openapi::OpenApi {
             .routes(routes!(position::put))
             .into_openapi(),
         aggregate::openapi(),
+        admin::routes().into_openapi(),
         health::openapi(),
     ])
 }

@@ -11,6 +11,7 @@
 //! another gateway.
 
 mod connections;
+mod declared;
 mod feeder;
 pub mod forward;
 mod gateway;

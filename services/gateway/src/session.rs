@@ -19,21 +19,21 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
-use stormwire_core::{Channel, Clock, CloseCode, ErrorCode, Pattern, Refusal};
-use stormwire_journal::publish::ProducerKey;
+use stormwire_core::{Channel, Clock, CloseCode, ErrorCode, Refusal};
 use stormwire_limits::{Connection, Cost, Limits, OwnLimits, Subject, Transport};
 use stormwire_telemetry::{Tasks, metrics as names};
-use stormwire_tokens::{Action, Claims, Verifier};
+use stormwire_tokens::{Claims, Verifier};
 use stormwire_wire::frame::{EventsBuilder, TraceContext};
 use stormwire_wire::protocol::{
-    Codec, Connect, Connected, ConnectedLimits, MessageLimits, Operation, Publish, Receipt,
-    Rejected, Request, RequestId, ServerMessage, json, proto,
+    Codec, MessageLimits, Operation, Publish, Receipt, Rejected, Request, RequestId, ServerMessage,
+    json, proto,
 };
 use tokio::time::Instant;
 
 mod history;
 mod pattern;
 mod presence;
+mod sign_in;
 mod subscribe;
 
 pub(crate) use pattern::{place_in, prefix_of};
@@ -83,8 +83,9 @@ struct SignedIn {
     limits: OwnLimits,
     producer: Option<Arc<str>>,
     session: Box<str>,
-    /// Channels that the token lets this connection publish to, checked before.
+    /// Channels that the token lets this connection publish to, checked before, and by which rules.
     publishes_to: HashSet<Channel>,
+    rules: u64,
 }
 
 /// One connection's state.
@@ -139,36 +140,6 @@ impl Session {
             && self.outbox.bytes() < UNREAD_ANSWERS_MAX
     }
 
-    /// When something is due even if nothing comes: the token, or the end of it.
-    pub(crate) fn deadline(&self) -> Instant {
-        match &self.signed_in {
-            None => self.since + CONNECT_WITHIN,
-            Some(signed_in) => {
-                Instant::now() + signed_in.claims.expires.since(self.context.clock.now())
-            }
-        }
-    }
-
-    /// Whether [`Session::deadline`] has another answer than when this was asked last.
-    pub(crate) fn take_deadline_changed(&mut self) -> bool {
-        std::mem::take(&mut self.deadline_changed)
-    }
-
-    /// The deadline has come.
-    pub(crate) fn on_deadline(&self) {
-        let expired = |signed_in: &SignedIn| signed_in.claims.expires <= self.context.clock.now();
-        if self.signed_in.as_ref().is_none_or(expired) {
-            self.outbox.close(
-                CloseCode::Unauthenticated,
-                if self.signed_in.is_some() {
-                    "the token has expired"
-                } else {
-                    "no connect operation within 10 seconds"
-                },
-            );
-        }
-    }
-
     /// Handles a text message.
     pub(crate) async fn on_text(&mut self, text: &str) {
         if self.accepted.codec != Codec::Json {
@@ -196,16 +167,6 @@ impl Session {
     /// Refills subscriptions that were parked.
     pub(crate) fn refill(&self, parked: Vec<Parked>) {
         self.refills.add(parked, &self.context.reader, &self.context.tasks);
-    }
-
-    /// Signs in with the token of the HTTP request, if it had one.
-    pub(crate) async fn sign_in_by_header(&mut self) {
-        if let Some(token) = self.accepted.token.take()
-            && let Err(refusal) = self.sign_in(&token, None).await
-        {
-            self.refuse(None, &refusal);
-            self.outbox.close(CloseCode::Unauthenticated, "the token was refused");
-        }
     }
 
     fn message_limits(&self) -> MessageLimits {
@@ -255,89 +216,17 @@ impl Session {
             self.say(&ServerMessage::Pong { id, server_time });
             return Ok(());
         }
-        let signed_in = self.signed_in.as_mut().ok_or_else(connect_first)?;
+        if self.signed_in.is_none() {
+            return Err(connect_first());
+        }
         match operation {
             Operation::Subscribe(subscribe) => self.subscribe(id, subscribe).await,
             Operation::Unsubscribe(target) => self.unsubscribe(id, &target),
             Operation::History(query) => self.history(id, query),
-            Operation::Refresh(token) => {
-                let claims = Arc::new(self.context.verifier.verify(&token).await?);
-                if claims.user != signed_in.claims.user {
-                    return Err(Refusal::new(
-                        ErrorCode::Forbidden,
-                        "the fresh token is of another user; connect anew with it",
-                    ));
-                }
-                let expires_in = claims.expires.since(self.context.clock.now());
-                signed_in.limits = stormwire_web::own_limits(&claims.limits);
-                signed_in.claims = claims;
-                self.deadline_changed = true;
-                signed_in.publishes_to.clear();
-                self.say(&ServerMessage::Refreshed { id, expires_in });
-                self.drop_withdrawn();
-                self.drop_withdrawn_memberships();
-                Ok(())
-            }
+            Operation::Refresh(token) => self.refresh(id, &token).await,
             Operation::Presence(query) => self.presence(id, query).await,
             Operation::Signal(signal) => self.signal(signal).await,
             Operation::Connect(_) | Operation::Ping | Operation::Publish(_) => Ok(()),
-        }
-    }
-
-    async fn connect(&mut self, id: Option<RequestId>, connect: Connect) -> Result<(), Refusal> {
-        match (&connect.token, &mut self.signed_in) {
-            (Some(token), None) => {
-                if let Err(refusal) = self.sign_in(token, connect.producer).await {
-                    self.outbox.close(CloseCode::Unauthenticated, "the token was refused");
-                    return Err(refusal);
-                }
-            }
-            // The HTTP request carried the token; only the producer is new.
-            (None, Some(signed_in)) if signed_in.producer.is_none() => {
-                signed_in.producer = connect.producer;
-                self.announce_producer();
-            }
-            (None, None) => {
-                return Err(Refusal::new(ErrorCode::Unauthenticated, "connect without a token"));
-            }
-            (_, Some(_)) => {
-                return Err(Refusal::new(ErrorCode::Conflict, "this connection is connected"));
-            }
-        }
-        let Some(signed_in) = &self.signed_in else { return Ok(()) };
-        let unacked = u32::try_from(self.context.config.unacked_max).unwrap_or(u32::MAX);
-        self.say(&ServerMessage::Connected(Connected {
-            id,
-            session: signed_in.session.clone(),
-            user: (*signed_in.claims.user).into(),
-            heartbeat: HEARTBEAT,
-            limits: ConnectedLimits { unacked },
-            server_time: self.context.clock.now(),
-        }));
-        Ok(())
-    }
-
-    async fn sign_in(&mut self, token: &str, producer: Option<Arc<str>>) -> Result<(), Refusal> {
-        let claims = Arc::new(self.context.verifier.verify(token).await?);
-        let session = match &claims.session {
-            Some(session) => (**session).into(),
-            None => uuid::Uuid::now_v7().to_string().into_boxed_str(),
-        };
-        let publishes_to = HashSet::new();
-        self.deadline_changed = true;
-        let limits = stormwire_web::own_limits(&claims.limits);
-        self.signed_in = Some(SignedIn { claims, limits, producer, session, publishes_to });
-        self.announce_producer();
-        Ok(())
-    }
-
-    fn announce_producer(&self) {
-        if let Some(SignedIn { claims, producer: Some(producer), .. }) = &self.signed_in {
-            let producer = ProducerKey::of(&claims.user, producer);
-            let now = self.context.clock.now();
-            if self.context.connections.produce(self.registered.id, producer, now) {
-                self.context.ingest.producer_connected(producer, now);
-            }
         }
     }
 
@@ -362,9 +251,10 @@ impl Session {
         publish: &Publish<'_>,
     ) -> Result<Channel, (Option<Channel>, Refusal)> {
         let Some(signed_in) = &mut self.signed_in else { return Err((None, connect_first())) };
+        signed_in.forget_old_decisions();
         let channel = match signed_in.publishes_to.get(publish.channel.as_ref()) {
             Some(known) => known.clone(),
-            None => allow_publish(signed_in, &publish.channel)?,
+            None => signed_in.allow_publish(&publish.channel)?,
         };
         let fail = |refusal| (Some(channel.clone()), refusal);
         if publish.seq.is_some() && signed_in.producer.is_none() {
@@ -418,33 +308,6 @@ impl Session {
         });
     }
 
-    /// Ends the subscriptions that a fresh token no longer allows.
-    fn drop_withdrawn(&mut self) {
-        let Some(signed_in) = &self.signed_in else { return };
-        let rights = &signed_in.claims.rights;
-        let withdrawn: Vec<Channel> = self
-            .subscriptions
-            .keys()
-            .filter(|channel| !rights.may(Action::Subscribe, channel.as_str()))
-            .cloned()
-            .collect();
-        let patterns = self.patterns.keys().filter(|text| {
-            Pattern::parse(text)
-                .is_ok_and(|pattern| !rights.may_pattern(Action::Subscribe, &pattern))
-        });
-        let patterns: Vec<Box<str>> = patterns.cloned().collect();
-        for channel in withdrawn {
-            self.end_subscription(&channel);
-            let target = channel.as_str().to_owned().into();
-            self.say(&ServerMessage::Unsubscribed { id: None, target });
-        }
-        for pattern in patterns {
-            self.end_pattern(&pattern);
-            let target = String::from(pattern).into();
-            self.say(&ServerMessage::Unsubscribed { id: None, target });
-        }
-    }
-
     fn end_subscription(&mut self, channel: &Channel) -> bool {
         let Some(subscription) = self.subscriptions.remove(channel) else { return false };
         self.context.hub.feed(channel).leave(&subscription);
@@ -480,21 +343,4 @@ impl Drop for Session {
 
 fn connect_first() -> Refusal {
     Refusal::new(ErrorCode::Unauthenticated, "the first operation of a connection is connect")
-}
-
-/// Checks a channel that this connection has not published to before, and remembers it.
-fn allow_publish(
-    signed_in: &mut SignedIn,
-    text: &str,
-) -> Result<Channel, (Option<Channel>, Refusal)> {
-    let channel = stormwire_wire::protocol::channel("channel", text).map_err(|no| (None, no))?;
-    if !signed_in.claims.rights.may(Action::Publish, text) {
-        let message = format!("this token may not publish to {channel}");
-        return Err((Some(channel), Refusal::new(ErrorCode::Forbidden, message)));
-    }
-    if signed_in.publishes_to.len() >= KNOWN_CHANNELS_MAX {
-        signed_in.publishes_to.clear();
-    }
-    signed_in.publishes_to.insert(channel.clone());
-    Ok(channel)
 }

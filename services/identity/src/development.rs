@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use stormwire_core::{Clock, ErrorCode, Pattern, Refusal};
-use stormwire_tokens::{ChannelClaims, TokenClaims, TokenLimits};
+use stormwire_tokens::{ChannelClaims, Role, TokenClaims, TokenLimits};
 
 /// The key's file in the data directory.
 const FILE: &str = "development-key.pem";
@@ -99,9 +99,10 @@ impl TokenRequest {
         }
     }
 
-    /// The same with every right on every channel.
+    /// The same with every right on every channel, and the role that operates the server.
     #[must_use]
     pub fn all_rights(mut self) -> Self {
+        self.roles.push(Role::Admin.to_string());
         let everything = || vec![Pattern::Prefix("".into())];
         (self.publish, self.subscribe) = (everything(), everything());
         self

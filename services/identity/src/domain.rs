@@ -21,6 +21,10 @@ pub(crate) struct Account {
     /// A hash, as text that says how it was made.
     pub(crate) password: String,
     pub(crate) role: Role,
+    /// Whether it may not sign in.
+    pub(crate) blocked: bool,
+    /// When role or block changed last.
+    pub(crate) changed_at: Timestamp,
 }
 
 /// Bytes that only the key ring opens.

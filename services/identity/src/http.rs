@@ -1,7 +1,9 @@
-//! The routes under `/v1/auth/` and `/.well-known/`.
+//! The routes under `/v1/auth/`, `/v1/admin/users/` and `/.well-known/`.
 
 mod account;
+mod admin;
 mod input;
+mod internal;
 mod keys;
 mod login;
 mod mail;
@@ -57,6 +59,9 @@ fn api() -> OpenApiRouter<HttpState> {
         .routes(routes!(mail::verify))
         .routes(routes!(mail::ask_for_reset))
         .routes(routes!(mail::reset))
+        .routes(routes!(admin::user))
+        .routes(routes!(admin::block))
+        .routes(routes!(admin::sign_out))
         .routes(routes!(well_known::jwks))
         .routes(routes!(well_known::configuration))
 }

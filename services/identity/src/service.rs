@@ -2,10 +2,12 @@
 
 mod accounts;
 mod api_keys;
+mod revocations;
 mod sessions;
 mod sign_in;
 
 pub(crate) use api_keys::Wanted;
+pub(crate) use revocations::look;
 pub(crate) use sign_in::{Login, Tokens};
 
 use crate::config::IdentityConfig;
@@ -84,6 +86,8 @@ pub(crate) struct Shared {
     pub(crate) post: Post,
     pub(crate) clock: Arc<dyn Clock>,
     ready: AtomicBool,
+    /// The number of the newest line of what is revoked.
+    pub(crate) newest: watch::Sender<i64>,
 }
 
 impl Identity {
@@ -133,7 +137,8 @@ impl Identity {
             tasks,
         );
         let ready = AtomicBool::new(false);
-        let shared = Shared { config, store, ring, keys, hasher, post, clock, ready };
+        let newest = watch::Sender::new(0);
+        let shared = Shared { config, store, ring, keys, hasher, post, clock, ready, newest };
         Ok(Self { shared: Arc::new(shared) })
     }
 

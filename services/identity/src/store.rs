@@ -240,10 +240,37 @@ pub(crate) trait ApiKeys: Send + Sync + 'static {
     async fn revoke_api_key(&self, account: &str, key: &str, audit: &Audit) -> Stored<bool>;
 }
 
-/// The whole port. `suite` says what both engines do.
-pub(crate) trait Store: Accounts + Sessions + ApiKeys + Keys {}
+/// A line of the list of what is good no longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Revoked {
+    pub(crate) seq: i64,
+    pub(crate) account: String,
+    /// Or all that was signed for the account up to `at`.
+    pub(crate) session: Option<String>,
+    pub(crate) at: Timestamp,
+}
 
-impl<T: Accounts + Sessions + ApiKeys + Keys> Store for T {}
+/// Shutting out, and the list of it. Whatever ends a session or a key, or changes an account's role or
+/// block, is in the list when it is committed; the numbers are committed in their order.
+#[async_trait]
+pub(crate) trait Revocations: Send + Sync + 'static {
+    /// Blocks an account, which ends its sessions, or lets it in again; false if there is no such account.
+    async fn set_blocked(&self, account: &str, blocked: bool, audit: &Audit) -> Stored<bool>;
+    /// Ends every session of the account; how many.
+    async fn end_sessions(&self, account: &str, audit: &Audit) -> Stored<u64>;
+    /// Lines behind number `after` of what happened after `since`, in the order of their numbers.
+    async fn revocations(&self, after: i64, since: Timestamp, limit: i64) -> Stored<Vec<Revoked>>;
+    /// The number of the newest line, 0 if there is none.
+    async fn newest_revocation(&self) -> Stored<i64>;
+}
+
+/// The whole port. `suite` says what both engines do.
+pub(crate) trait Store: Accounts + Sessions + ApiKeys + Revocations + Keys {}
+
+impl<T: Accounts + Sessions + ApiKeys + Revocations + Keys> Store for T {}
+
+/// How long a line of what is revoked is kept: longer than any access token is valid.
+pub(crate) const REVOCATIONS_KEPT: Duration = Duration::from_secs(25 * 3600);
 
 /// How long a session that ended is kept, for whoever asks what happened.
 pub(crate) const SESSIONS_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);

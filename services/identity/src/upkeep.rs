@@ -1,6 +1,6 @@
 //! What goes on in the background: tables brought up to date, keys read and rotated, old rows removed.
 
-use crate::service::Identity;
+use crate::service::{Identity, look};
 use std::time::Duration;
 use stormwire_telemetry::Tasks;
 
@@ -13,9 +13,13 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 
 /// Looks after `identity` until `tasks` shuts down.
 pub(crate) fn start(identity: &Identity, tasks: &Tasks) {
-    let (identity, stop) = (identity.clone(), tasks.token());
+    let (worker, stop) = (identity.clone(), tasks.token());
     tasks.spawn("identity", async move {
-        stop.run_until_cancelled(work(&identity)).await;
+        stop.run_until_cancelled(work(&worker)).await;
+    });
+    let (looker, stop) = (identity.clone(), tasks.token());
+    tasks.spawn("identity_revocations", async move {
+        stop.run_until_cancelled(look(&looker)).await;
     });
 }
 

@@ -1,5 +1,6 @@
 //! The command line: what can be said, with examples.
 
+use crate::commands::admin::Admin;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -79,6 +80,24 @@ Examples:
         /// A command in place of the service
         #[command(subcommand)]
         command: Option<IdentityCommand>,
+    },
+    /// Namespaces, connections, accounts and the audit, through the routes under /v1/admin/
+    #[command(after_help = "\
+Examples:
+  stormwire admin namespaces
+  stormwire admin declare desk '{\"rules\":{\"subscribe\":\"channel_token\"}}'
+  stormwire admin block 019a7c…
+  stormwire admin audit --limit 20 --url https://events.example --token $ADMIN")]
+    Admin {
+        /// What to do
+        #[command(subcommand)]
+        command: Admin,
+        /// A gateway [default: $STORMWIRE_URL, the first of $STORMWIRE_URLS, http://127.0.0.1:8080]
+        #[arg(long, global = true)]
+        url: Option<String>,
+        /// A token with the role admin [default: $STORMWIRE_TOKEN, else one signed with the key in the data directory]
+        #[arg(long, global = true)]
+        token: Option<String>,
     },
     /// Brings the archive's schema up to this program's version, and ends
     #[command(after_help = "\

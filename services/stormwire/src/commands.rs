@@ -1,5 +1,6 @@
 //! What each command does; one file a command.
 
+pub(crate) mod admin;
 pub(crate) mod dead_letters;
 pub(crate) mod doctor;
 pub(crate) mod identity;

@@ -66,6 +66,8 @@ pub(crate) struct Auth {
     pub(crate) jwks: Option<String>,
     pub(crate) issuer: String,
     pub(crate) audience: String,
+    pub(crate) channel_jwks: Option<String>,
+    pub(crate) channel_issuer: String,
 }
 
 /// Section `identity`.
@@ -162,6 +164,8 @@ impl Config {
                 jwks: get.optional("auth.jwks"),
                 issuer: get.text("auth.issuer"),
                 audience: get.text("auth.audience"),
+                channel_jwks: get.optional("auth.channel_jwks"),
+                channel_issuer: get.text("auth.channel_issuer"),
             },
             identity: get.identity(&mut problems),
             gateway: GatewayValues {

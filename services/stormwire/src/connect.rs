@@ -15,8 +15,9 @@ pub(crate) const DEVELOPER: &str = "developer";
 /// How long it is valid: a replay may take its time.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// The client's configuration by flags, then environment, then defaults.
-pub(crate) fn client_config(args: &ConnectArgs, config: &Config) -> Result<ClientConfig, Failure> {
+/// Where and with which token, by flags, then environment, then defaults; several addresses are divided by
+/// commas.
+fn addresses(args: &ConnectArgs, config: &Config) -> Result<(String, String), Failure> {
     let variable = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
     let urls = args.url.clone().or_else(|| variable("STORMWIRE_URL"));
     let urls =
@@ -25,6 +26,19 @@ pub(crate) fn client_config(args: &ConnectArgs, config: &Config) -> Result<Clien
         Some(token) => token,
         None => development_token(config)?,
     };
+    Ok((urls, token))
+}
+
+/// Where to send a request, and its token: the first gateway that is named.
+pub(crate) fn endpoint(args: &ConnectArgs, config: &Config) -> Result<(String, String), Failure> {
+    let (urls, token) = addresses(args, config)?;
+    let first = urls.split(',').next().unwrap_or_default().trim().to_owned();
+    Ok((first, token))
+}
+
+/// The client's configuration.
+pub(crate) fn client_config(args: &ConnectArgs, config: &Config) -> Result<ClientConfig, Failure> {
+    let (urls, token) = addresses(args, config)?;
     let mut urls = urls.split(',').map(|url| url.trim().to_owned());
     let mut client = ClientConfig::new(urls.next().unwrap_or_default(), token).with_urls(urls);
     if let Some(path) = &args.ca {

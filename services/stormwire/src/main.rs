@@ -60,6 +60,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Identity { command: Some(command) }) => {
             commands::identity::run(command, &config).await
         }
+        Some(Command::Admin { command, url, token }) => {
+            let connect = cli::ConnectArgs { url, token, ca: None };
+            commands::admin::run(&command, &connect, &config).await
+        }
         Some(Command::Migrate) => commands::migrate::run(&config).await,
         Some(Command::Token(args)) => commands::token::run(args, &config),
         Some(Command::Publish(args)) => commands::publish::run(args, &config).await,

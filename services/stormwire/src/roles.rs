@@ -25,7 +25,9 @@ use stormwire_identity::{DevelopmentKey, TokenRequest, openapi_document};
 use stormwire_limits::{Limiter, Limits, LimitsConfig, Rule};
 use stormwire_messages::{MessagesConfig, Worker};
 use stormwire_telemetry::{CancellationToken, Tasks};
-use stormwire_tokens::{KeySource, Verifier, VerifierConfig};
+use stormwire_tokens::{
+    KeySource, Namespaces, RevocationFeed, RevocationUrl, Verifier, VerifierConfig,
+};
 use stormwire_web::{CallerState, WebConfig};
 
 /// How long the token is valid that the embedded server prints.
@@ -52,12 +54,17 @@ pub(crate) async fn embedded(config: &Config) -> Result<(), Failure> {
         Some(identity) => KeySource::Watched(identity.jwks()),
         None => keys(config, key.as_ref())?,
     };
-    let callers = callers(config, Arc::clone(&ports.limiter), keys, &process.tasks, &clock).await?;
+    let feed = identity.clone().map(|identity| Arc::new(identity) as Arc<dyn RevocationFeed>);
+    let limiter = Arc::clone(&ports.limiter);
+    let namespaces = Namespaces::default();
+    let trust = (keys, feed, namespaces.clone());
+    let callers = callers(config, limiter, trust, &process.tasks, &clock).await?;
     let mut gateway = new_gateway(config, ports.clone(), callers.clone(), &clock);
     gateway = match &identity {
         Some(identity) => gateway.also(identity.routes(callers), openapi_document()),
         None => forwarding(config, gateway)?,
     };
+    let gateway = gateway.with_settings(Arc::clone(&ports.settings), namespaces);
     let gateway = Arc::new(with_app(config, gateway));
     tell_gateway("stormwire", &gateway, config, &ports.signals, &clock, &process.tasks);
     management::serve_if_set(config, &process.tasks, gateway.management_routes()).await?;
@@ -85,9 +92,14 @@ pub(crate) async fn gateway(config: &Config) -> Result<(), Failure> {
     let ports = engines.ports().await.map_err(Failure::unavailable)?;
     let key = development_key(config)?;
     let keys = keys(config, key.as_ref())?;
-    let callers = callers(config, Arc::clone(&ports.limiter), keys, &process.tasks, &clock).await?;
+    let (limiter, feed) = (Arc::clone(&ports.limiter), revocations(config)?);
+    let namespaces = Namespaces::default();
+    let trust = (keys, feed, namespaces.clone());
+    let callers = callers(config, limiter, trust, &process.tasks, &clock).await?;
     let signals = Arc::clone(&ports.signals);
+    let settings = Arc::clone(&ports.settings);
     let gateway = forwarding(config, new_gateway(config, ports, callers, &clock))?;
+    let gateway = gateway.with_settings(settings, namespaces);
     let gateway = Arc::new(with_app(config, gateway));
     tell_gateway("gateway", &gateway, config, &signals, &clock, &process.tasks);
     management::serve_if_set(config, &process.tasks, gateway.management_routes()).await?;
@@ -186,17 +198,44 @@ fn keys(config: &Config, key: Option<&DevelopmentKey>) -> Result<KeySource, Fail
     }
 }
 
+/// Where a gateway is told which tokens are revoked: by the service that keeps the accounts.
+fn revocations(config: &Config) -> Result<Option<Arc<dyn RevocationFeed>>, Failure> {
+    let IdentityUrl::At(url) = &config.identity.url else { return Ok(None) };
+    let feed = RevocationUrl::new(url);
+    let feed = feed.map_err(|error| Failure::usage(format!("identity.url: {error}")))?;
+    Ok(Some(Arc::new(feed)))
+}
+
+/// What the channel tokens of the application's backend look like.
+fn channel_tokens(config: &Config) -> Option<VerifierConfig> {
+    let keys = config.auth.channel_jwks.as_deref()?;
+    let keys = match keys {
+        url if url.starts_with("http://") || url.starts_with("https://") => {
+            KeySource::Url(url.to_owned())
+        }
+        path => KeySource::File(path.into()),
+    };
+    Some(VerifierConfig {
+        issuers: vec![config.auth.channel_issuer.clone()],
+        audiences: vec![format!("{}:channel", config.auth.audience)],
+        ..VerifierConfig::new(keys)
+    })
+}
+
 /// Who may call, and how often.
 async fn callers(
     config: &Config,
     limiter: Arc<dyn Limiter>,
-    keys: KeySource,
+    (keys, revocations, namespaces): (KeySource, Option<Arc<dyn RevocationFeed>>, Namespaces),
     tasks: &Tasks,
     clock: &Arc<dyn Clock>,
 ) -> Result<CallerState, Failure> {
     let verifier = VerifierConfig {
         issuers: vec![config.auth.issuer.clone()],
         audiences: vec![config.auth.audience.clone()],
+        revocations,
+        namespaces,
+        channel_tokens: channel_tokens(config).map(Box::new),
         ..VerifierConfig::new(keys)
     };
     let verifier = Verifier::start(verifier, Arc::clone(clock), tasks).await;

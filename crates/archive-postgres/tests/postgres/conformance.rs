@@ -6,7 +6,8 @@ use stormwire_archive::suite::Subject;
 
 async fn fresh() -> Option<Subject> {
     let Kit { archive, postgres, .. } = Kit::start().await?;
-    Some(Subject { archive: Arc::new(archive), keep: Box::new(postgres) })
+    let settings = Arc::new(archive.clone());
+    Some(Subject { archive: Arc::new(archive), settings, keep: Box::new(postgres) })
 }
 
 stormwire_archive::archive_suite!(fresh);

@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use stormwire_core::{ErrorCode, Refusal};
-use stormwire_web::{Problem, body};
+use stormwire_web::{CHANNEL_TOKEN, Problem, body};
 use tower::ServiceExt as _;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -145,6 +145,9 @@ fn request(read: &Read, headers: &HeaderMap, extensions: &Extensions) -> Result<
     *request.extensions_mut() = extensions.clone();
     if let Some(authorization) = headers.get(header::AUTHORIZATION) {
         request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+    }
+    for token in headers.get_all(CHANNEL_TOKEN) {
+        request.headers_mut().append(CHANNEL_TOKEN, token.clone());
     }
     Ok(request)
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use stormwire_archive::{ChannelInfo, ChannelQuery};
 use stormwire_core::{Channel, ErrorCode, Refusal};
-use stormwire_tokens::{Action, Rights};
+use stormwire_tokens::{Action, Claims};
 use stormwire_web::{Caller, Problem};
 use stormwire_wire::protocol::{Codec, EventsEncoder, channel};
 use utoipa::ToSchema;
@@ -107,7 +107,7 @@ pub(super) async fn list(
         let found = state.archive.channels(&query).await.map_err(archive_refusal)?;
         ended = found.len() < query.limit;
         query.after = found.last().map(|info| info.channel.clone()).or(query.after);
-        let seen = found.into_iter().filter(|info| may_see(&caller.claims.rights, &info.channel));
+        let seen = found.into_iter().filter(|info| may_see(&caller.claims, &info.channel));
         channels.extend(seen.map(Listed::from));
         if ended || channels.len() >= limit {
             break;
@@ -124,10 +124,10 @@ pub(super) async fn list(
     Ok(axum::Json(Channels { channels, next }).into_response())
 }
 
-fn may_see(rights: &Rights, channel: &Channel) -> bool {
+fn may_see(claims: &Claims, channel: &Channel) -> bool {
     [Action::History, Action::Subscribe]
         .into_iter()
-        .any(|action| rights.may(action, channel.as_str()))
+        .any(|action| claims.may(action, channel.as_str()))
 }
 
 /// Describe a channel

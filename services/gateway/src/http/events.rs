@@ -64,6 +64,7 @@ pub(super) async fn page(
     parameters: Parameters,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let (state, held) = state.lasting(&caller)?;
     let is_stream =
         header_text(&headers, &header::ACCEPT).unwrap_or_default().contains("text/event-stream");
     let last_seen = header_text(&headers, &LAST_EVENT_ID).filter(|text| !text.is_empty());
@@ -71,7 +72,7 @@ pub(super) async fn page(
         Pattern::Exact(channel) => channel,
         Pattern::Prefix(_) => {
             let request = wide::Request { is_stream, last_seen, parameters: &parameters };
-            return Ok(wide::events(&state, &caller, &target, &request).await?);
+            return Ok(wide::events(&state, &caller, held, &target, &request).await?);
         }
     };
     let after = match last_seen {
@@ -81,7 +82,7 @@ pub(super) async fn page(
     if is_stream {
         caller.require(Action::Subscribe, channel.as_str())?;
         let source = Source::channel(&state, &channel, after).await?;
-        return Ok(stream::events(&state, &caller, source));
+        return Ok(stream::events(&state, &caller, held, source));
     }
     caller.require(Action::History, channel.as_str())?;
     let from = match (after, parameters.position("before")?) {

@@ -96,7 +96,7 @@ pub(super) async fn put(
 }
 
 fn require(caller: &Caller, channel: &Channel) -> Result<(), Refusal> {
-    if caller.claims.rights.may(Action::Subscribe, channel.as_str()) {
+    if caller.claims.may(Action::Subscribe, channel.as_str()) {
         return Ok(());
     }
     caller.require(Action::History, channel.as_str())

@@ -22,8 +22,11 @@ use stormwire_web::{Caller, Problem, header_text};
 use stormwire_wire::body::{self, BodyFormat};
 use stormwire_wire::frame::{EncodedEvents, TraceContext};
 use stormwire_wire::protocol::{INTEGER_MAX, Receipt, check_producer};
-use tokio::sync::oneshot;
 use utoipa::ToSchema;
+
+mod waiting;
+
+use waiting::Waiting;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -141,10 +144,22 @@ pub(super) async fn to_channel(
     body: Body,
 ) -> Result<Response, Problem> {
     caller.require(Action::Publish, channel.as_str())?;
-    let (format, bytes) = read(&state, &headers, body).await?;
+    publish(&state, &caller, channel, &parameters, &headers, body).await
+}
+
+/// Publishes to a channel that the caller may publish to.
+pub(super) async fn publish(
+    state: &HttpState,
+    caller: &Caller,
+    channel: Channel,
+    parameters: &Parameters,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let (format, bytes) = read(state, headers, body).await?;
     let events = body::events(format, &bytes, &state.message)?;
-    let mut publish = Publish::new(&state, &caller, &parameters, &headers)?;
-    publish.numbered = numbered(&parameters, publish.key.is_some())?;
+    let mut publish = Publish::new(state, caller, parameters, headers)?;
+    publish.numbered = numbered(parameters, publish.key.is_some())?;
     let [result] = publish.all(vec![(channel, events)]).await.try_into().unwrap_or_else(|_| {
         [Err(Refusal::new(ErrorCode::Internal, "one publish had not one answer"))]
     });
@@ -392,35 +407,6 @@ impl Drop for Publish<'_> {
     fn drop(&mut self) {
         for connection in self.connections.get_mut().drain(..) {
             self.state.ingest.closed(connection);
-        }
-    }
-}
-
-type Answer = Result<Published, Refusal>;
-
-/// The answers that one request waits for, by ticket.
-struct Waiting(Vec<Mutex<Option<oneshot::Sender<Answer>>>>);
-
-type Receivers = Vec<oneshot::Receiver<Answer>>;
-
-impl Waiting {
-    fn new(count: usize) -> (Arc<Self>, Receivers) {
-        let (senders, receivers) = (0..count)
-            .map(|_| {
-                let (sender, receiver) = oneshot::channel();
-                (Mutex::new(Some(sender)), receiver)
-            })
-            .unzip();
-        (Arc::new(Self(senders)), receivers)
-    }
-}
-
-impl Answers for Waiting {
-    fn answer(&self, ticket: u64, answer: Result<Published, Refusal>) {
-        let slot = usize::try_from(ticket).ok().and_then(|ticket| self.0.get(ticket));
-        if let Some(sender) = slot.and_then(|slot| slot.lock().take()) {
-            // Nobody waits any more when the client has gone.
-            let _ = sender.send(answer);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! Server-Sent Events: a reader that asks for page after page, at its own pace.
 //!
 //! A stream holds one page at most, so a client that does not read costs a position and a page. It ends
-//! when its token does or when the gateway goes away; the client comes back with `Last-Event-ID`.
+//! when its token does, expired or revoked, or when the gateway goes away; the client comes back with `Last-Event-ID`.
 
 use super::HttpState;
 use super::events::PAGE_BYTES;
 use super::source::{Batch, Source};
+use crate::connections::RegisteredStream;
 use crate::reader::Told;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
@@ -33,13 +34,19 @@ struct Reading {
     /// When the token ends.
     until: Instant,
     begun: bool,
+    _held: RegisteredStream,
 }
 
 /// The stream of what `source` gives from where it stands.
-pub(super) fn events(state: &HttpState, caller: &Caller, source: Source) -> Response {
-    let left = caller.claims.expires.since(state.clock.now());
+pub(super) fn events(
+    state: &HttpState,
+    caller: &Caller,
+    held: RegisteredStream,
+    source: Source,
+) -> Response {
+    let left = caller.claims.first_end().since(state.clock.now());
     let until = Instant::now() + left;
-    let reading = Reading { state: state.clone(), source, until, begun: false };
+    let reading = Reading { state: state.clone(), source, until, begun: false, _held: held };
     let chunks = stream::unfold(Some(reading), |reading| async {
         let mut reading = reading?;
         let (chunk, goes_on) = reading.next().await;

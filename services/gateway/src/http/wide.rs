@@ -4,12 +4,13 @@ use super::events::PAGE_BYTES;
 use super::query::{Parameters, parse_cursor};
 use super::source::{Batch, Source};
 use super::{HttpState, stream};
+use crate::connections::RegisteredStream;
 use crate::reader::Told;
 use axum::response::Response;
 use bytes::Bytes;
 use std::time::Duration;
 use stormwire_core::{Epoch, Partition, Pattern, Refusal};
-use stormwire_tokens::Action;
+use stormwire_tokens::{Action, Target};
 use stormwire_web::{Caller, json};
 use stormwire_wire::protocol::{Codec, EventsEncoder};
 use tokio::time::Instant;
@@ -26,6 +27,7 @@ pub(super) struct Request<'a> {
 pub(super) async fn events(
     state: &HttpState,
     caller: &Caller,
+    held: RegisteredStream,
     pattern: &Pattern,
     request: &Request<'_>,
 ) -> Result<Response, Refusal> {
@@ -34,10 +36,10 @@ pub(super) async fn events(
         None => request.parameters.cursor("after")?,
     };
     let action = if request.is_stream { Action::Subscribe } else { Action::History };
-    caller.claims.rights.require_pattern(action, pattern)?;
+    caller.claims.require(action, Target::Pattern(pattern))?;
     if request.is_stream {
         let source = Source::pattern(state, pattern, after).await?;
-        return Ok(stream::events(state, caller, source));
+        return Ok(stream::events(state, caller, held, source));
     }
     if request.parameters.text("before").is_some() {
         let problem = "belongs to a channel; a pattern is read after a cursor";

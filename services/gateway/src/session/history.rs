@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use stormwire_core::{ErrorCode, Position, Refusal};
-use stormwire_tokens::Action;
+use stormwire_tokens::{Action, Target};
 use stormwire_wire::protocol::{History, Page, RequestId};
 
 /// Pages that one connection may be reading at the same time.
@@ -20,10 +20,7 @@ impl Session {
     pub(super) fn history(&self, id: Option<RequestId>, query: History) -> Result<(), Refusal> {
         let signed_in = self.signed_in.as_ref().ok_or_else(super::connect_first)?;
         let channel = query.channel;
-        if !signed_in.claims.rights.may(Action::History, channel.as_str()) {
-            let message = format!("this token may not read the history of {channel}");
-            return Err(Refusal::new(ErrorCode::Forbidden, message));
-        }
+        signed_in.claims.require(Action::History, Target::Channel(channel.as_str()))?;
         if self.reads.fetch_add(1, Ordering::AcqRel) >= READS_MAX {
             self.reads.fetch_sub(1, Ordering::AcqRel);
             let message = format!("{READS_MAX} pages of this connection are being read already");

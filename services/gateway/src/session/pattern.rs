@@ -7,7 +7,7 @@ use futures::future::try_join_all;
 use std::sync::Arc;
 use stormwire_core::{ErrorCode, Partition, Pattern, Refusal};
 use stormwire_telemetry::metrics as names;
-use stormwire_tokens::Action;
+use stormwire_tokens::{Action, Target};
 use stormwire_wire::protocol::{Cursor, Mode, RequestId, ServerMessage, Since, Subscribed};
 
 impl Session {
@@ -56,10 +56,7 @@ impl Session {
 
     fn check_pattern(&self, pattern: &Pattern, text: &str) -> Result<(), Refusal> {
         let signed_in = self.signed_in.as_ref().ok_or_else(super::connect_first)?;
-        if !signed_in.claims.rights.may_pattern(Action::Subscribe, pattern) {
-            let message = format!("this token may not subscribe to all of {pattern}");
-            return Err(Refusal::new(ErrorCode::Forbidden, message));
-        }
+        signed_in.claims.require(Action::Subscribe, Target::Pattern(pattern))?;
         if self.patterns.contains_key(text) {
             let message = format!("this connection is subscribed to {pattern} already");
             return Err(Refusal::new(ErrorCode::Conflict, message));

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use stormwire_core::{Channel, ErrorCode, Refusal};
 use stormwire_limits::{Cost, Subject, Transport};
 use stormwire_presence::Member;
-use stormwire_tokens::Action;
+use stormwire_tokens::{Action, Target};
 use stormwire_wire::protocol::{MembersPage, PresenceQuery, RequestId, ServerMessage, Signal};
 
 /// Most bytes of a signal's data.
@@ -29,7 +29,7 @@ impl Session {
     /// Whether this connection may be a member of `channel`.
     pub(super) fn check_membership(&self, channel: &Channel) -> Result<(), Refusal> {
         let signed_in = self.signed_in.as_ref().ok_or_else(super::connect_first)?;
-        signed_in.claims.rights.require(Action::Presence, channel.as_str())
+        signed_in.claims.require(Action::Presence, Target::Channel(channel.as_str()))
     }
 
     /// A subscription has begun, as a member or not.
@@ -58,8 +58,8 @@ impl Session {
     pub(super) fn drop_withdrawn_memberships(&mut self) {
         let Some(signed_in) = &self.signed_in else { return };
         let Some(member) = &self.membership.member else { return };
-        let rights = &signed_in.claims.rights;
-        let may = |channel: &Channel| rights.may(Action::Presence, channel.as_str());
+        let claims = &signed_in.claims;
+        let may = |channel: &Channel| claims.may(Action::Presence, channel.as_str());
         let withdrawn = self.membership.channels.iter().filter(|channel| !may(channel)).cloned();
         let withdrawn: Vec<Channel> = withdrawn.collect();
         for channel in &withdrawn {
@@ -68,7 +68,7 @@ impl Session {
         for channel in withdrawn {
             self.membership.channels.remove(&channel);
             let message = format!(
-                "the fresh token may not see who is in {channel}; the subscription goes on without"
+                "this token may no longer see who is in {channel}; the subscription goes on without"
             );
             self.refuse(None, &Refusal::new(ErrorCode::Forbidden, message));
         }
@@ -101,7 +101,7 @@ impl Session {
     pub(super) async fn signal(&mut self, signal: Signal<'_>) -> Result<(), Refusal> {
         let Some(signed_in) = &self.signed_in else { return Err(super::connect_first()) };
         let channel = &signal.channel;
-        signed_in.claims.rights.require(Action::Signal, channel.as_str())?;
+        signed_in.claims.require(Action::Signal, Target::Channel(channel.as_str()))?;
         check_signal(signal.data.parts().0.len())?;
         self.accepted.place.signal(Some(&signed_in.limits))?;
         let subject = Subject {

@@ -8,7 +8,7 @@ use crate::render::Gathered;
 use std::sync::Arc;
 use stormwire_core::{Channel, Epoch, ErrorCode, Offset, Partition, Position, Refusal};
 use stormwire_telemetry::metrics as names;
-use stormwire_tokens::Action;
+use stormwire_tokens::{Action, Target as Asked};
 use stormwire_wire::protocol::{
     Mode, RequestId, ServerMessage, Since, Subscribe, Subscribed, Target,
 };
@@ -96,10 +96,7 @@ impl Session {
 
     fn check_subscription(&self, channel: &Channel) -> Result<(), Refusal> {
         let signed_in = self.signed_in.as_ref().ok_or_else(super::connect_first)?;
-        if !signed_in.claims.rights.may(Action::Subscribe, channel.as_str()) {
-            let message = format!("this token may not subscribe to {channel}");
-            return Err(Refusal::new(ErrorCode::Forbidden, message));
-        }
+        signed_in.claims.require(Action::Subscribe, Asked::Channel(channel.as_str()))?;
         if self.subscriptions.contains_key(channel) {
             let message = format!("this connection is subscribed to {channel} already");
             return Err(Refusal::new(ErrorCode::Conflict, message));

@@ -15,7 +15,7 @@ use stormwire_identity::{DevelopmentKey, TokenRequest};
 use stormwire_limits::{Limits, LimitsConfig};
 use stormwire_presence::{LEASE, LocalPresence, LocalSignals};
 use stormwire_telemetry::Tasks;
-use stormwire_tokens::{KeySource, TokenLimits, Verifier, VerifierConfig};
+use stormwire_tokens::{KeySource, Namespaces, TokenLimits, Verifier, VerifierConfig};
 use stormwire_wire::frame::Frame;
 use tower::ServiceExt as _;
 
@@ -77,6 +77,7 @@ impl Server {
             clock,
         };
         let gateway = Gateway::new(config, ports);
+        let gateway = gateway.with_settings(engine.settings(), Namespaces::default());
         let (routes, management) = (gateway.routes(), gateway.management_routes());
         let server =
             Self { routes, management, engine, key, dir, _gateway: gateway, _tasks: tasks };

@@ -132,7 +132,7 @@ pub(super) async fn list(
 
 /// End one of your keys
 ///
-/// An access token that it was exchanged for stays valid until it expires.
+/// The access tokens that it was exchanged for end with it.
 #[utoipa::path(
     delete, path = "/v1/auth/keys/{key}", tag = "auth",
     params(("key" = String, Path, description = "the key's id")),

@@ -103,7 +103,7 @@ pub(super) async fn refresh(
 
 /// Sign out
 ///
-/// Ends the session of the refresh token. An access token that is out stays valid until it expires.
+/// Ends the session of the refresh token. Its access tokens end with it.
 #[utoipa::path(
     post, path = "/v1/auth/logout", tag = "auth", request_body = RefreshRequest,
     responses((status = 204), (status = "default", description = "a problem"))

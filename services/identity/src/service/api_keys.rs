@@ -113,7 +113,8 @@ impl Shared {
             Refusal::new(ErrorCode::Unauthenticated, message)
         };
         let key = self.store.use_api_key(&secrets::hash(shown), now).await?.ok_or_else(refused)?;
-        let account = self.store.account(&key.account).await?.ok_or_else(refused)?;
+        let account = self.store.account(&key.account).await?.filter(|one| !one.blocked);
+        let account = account.ok_or_else(refused)?;
         let rights = self.rights_of(account.role);
         let still = |patterns: &[Pattern], action| -> Vec<Pattern> {
             let had = patterns.iter().filter(|pattern| rights.may_pattern(action, pattern));

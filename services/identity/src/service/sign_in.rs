@@ -48,6 +48,11 @@ impl Shared {
         let account = self.store.account_by(&handle).await?;
         let key = account.as_ref().map_or_else(|| nobody(&handle, self), account_key);
         let account = self.prove(account, key, password, "sign_in_refused", from).await?;
+        if account.blocked {
+            // Told to whoever knows the password, and to nobody else.
+            self.store.audit(&self.audit("sign_in_refused", Some(&account.id), from)).await?;
+            return Err(Refusal::new(ErrorCode::Forbidden, "this account is blocked"));
+        }
         let tokens = self.open_session(&account, from).await?;
         counter!(SIGN_INS, "outcome" => "ok").increment(1);
         Ok(tokens)
@@ -134,7 +139,8 @@ impl Shared {
         };
         match self.store.rotate(&shown, &next, expires_at, &audit).await? {
             Rotation::Done { account, session } => {
-                let account = self.store.account(&account).await?.ok_or_else(refused)?;
+                let account = self.store.account(&account).await?.filter(|one| !one.blocked);
+                let account = account.ok_or_else(refused)?;
                 count("ok");
                 self.tokens(&account, session, refresh)
             }
@@ -207,6 +213,8 @@ impl Shared {
         ttl: Duration,
     ) -> Result<String, Refusal> {
         let now = self.clock.now().0.div_euclid(1000);
+        // What was signed up to the account's last change is revoked, and `iat` has seconds alone.
+        let issued = now.max(account.changed_at.0.div_euclid(1000).saturating_add(1));
         let texts = |patterns: &[Pattern]| -> Vec<String> {
             patterns.iter().map(ToString::to_string).collect()
         };
@@ -218,7 +226,7 @@ impl Shared {
             sid: Some(session.to_owned()),
             preferred_username: account.name.clone(),
             jti: uuid::Uuid::now_v7().to_string(),
-            iat: now,
+            iat: issued,
             nbf: now,
             exp: now.saturating_add_unsigned(ttl.as_secs()),
             roles: roles.iter().map(|role| role.as_str().to_owned()).collect(),

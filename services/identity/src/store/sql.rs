@@ -3,6 +3,7 @@
 pub(super) mod accounts;
 pub(super) mod api_keys;
 pub(super) mod keys;
+pub(super) mod revocations;
 pub(super) mod sessions;
 
 use super::StoredKey;
@@ -38,6 +39,8 @@ pub(super) struct AccountRow {
     email_verified_at: Option<i64>,
     password: String,
     role: String,
+    blocked_at: Option<i64>,
+    changed_at: i64,
 }
 
 impl From<AccountRow> for Account {
@@ -51,6 +54,8 @@ impl From<AccountRow> for Account {
             password: row.password,
             // A role of a newer program grants nothing here.
             role: Role::parse(&row.role).unwrap_or(Role::User),
+            blocked: row.blocked_at.is_some(),
+            changed_at: Timestamp(row.changed_at),
         }
     }
 }
@@ -177,8 +182,8 @@ macro_rules! sql_store {
             AccountRow, ApiKeyRow, KeyRow, SessionRow, TokenRow, filled, guarded, patterns_text,
         };
         use super::{
-            Audit, Counted, Created, Handle, NewAccount, NewSession, Rotation, SESSIONS_KEPT,
-            Stored, StoredKey, TokenHash,
+            Audit, Counted, Created, Handle, NewAccount, NewSession, REVOCATIONS_KEPT, Revoked,
+            Rotation, SESSIONS_KEPT, Stored, StoredKey, TokenHash,
         };
         use crate::domain::lockout::{Attempts, FORGOTTEN_AFTER};
         use crate::domain::rotation::{Shown, Verdict, judge};
@@ -209,6 +214,7 @@ macro_rules! sql_store {
         super::sql::accounts::sql_accounts!($store);
         super::sql::sessions::sql_sessions!($store, $lock);
         super::sql::api_keys::sql_api_keys!($store);
+        super::sql::revocations::sql_revocations!($store);
         super::sql::keys::sql_keys!($store);
     };
 }

@@ -28,6 +28,7 @@ pub(crate) async fn run(store: Arc<dyn Store>) {
     guesses_at_the_same_moment_count_each(&store).await;
     tickets_are_good_once(&store).await;
     keys_of_backends_are_so_many_and_found_while_they_are_good(&store).await;
+    whatever_shuts_out_is_in_the_list(&*store).await;
     a_generation_of_keys_is_taken_once(&store).await;
     what_is_sealed_elsewhere_is_found_and_replaced(&*store).await;
     what_has_ended_is_removed(&*store).await;
@@ -149,6 +150,49 @@ async fn a_new_password_ends_the_other_sessions(store: &dyn Store) {
     assert_eq!(store.account(&account).await.unwrap().unwrap().password, "upgraded");
     assert!(store.set_password(&account, "newer", None, &audit).await.unwrap());
     assert!(open(store, &account).await.is_empty());
+}
+
+/// Each line behind `after` of one account: its session, or none.
+async fn revoked(store: &dyn Store, account: &str, after: i64) -> Vec<Option<String>> {
+    let lines = store.revocations(after, Timestamp(0), 10_000).await.unwrap();
+    assert!(lines.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+    lines.into_iter().filter(|line| line.account == account).map(|line| line.session).collect()
+}
+
+async fn whatever_shuts_out_is_in_the_list(store: &dyn Store) {
+    let user = someone(store).await;
+    let before = store.newest_revocation().await.unwrap();
+    let at = |seconds| NOW.plus(Duration::from_secs(seconds));
+    let mut sessions = Vec::new();
+    for n in 0..3_u8 {
+        sessions.push(Some(session(store, &user, &[n, 201], at(u64::from(n))).await));
+    }
+    assert!(revoked(store, &user, before).await.is_empty(), "nothing has ended yet");
+    // One too many ends the oldest; one is signed out; one token comes twice.
+    let fourth = Some(session(store, &user, &[3, 201], at(3)).await);
+    store.revoke_by_token(&vec![1, 201], &audit("signed_out", at(4))).await.unwrap();
+    rotate(store, &[2, 201], &[4, 201], at(4)).await;
+    rotate(store, &[2, 201], &[5, 201], at(5)).await;
+    assert_eq!(revoked(store, &user, before).await, sessions);
+    // A role, a block with what is open then, and the way back.
+    store.set_role(&user, Role::Moderator, &audit("role_given", at(6))).await.unwrap();
+    assert!(store.set_blocked(&user, true, &audit("account_blocked", at(7))).await.unwrap());
+    let found = store.account(&user).await.unwrap().unwrap();
+    assert_eq!((found.blocked, found.changed_at), (true, at(7)));
+    assert!(open(store, &user).await.is_empty());
+    assert!(store.set_blocked(&user, false, &audit("account_unblocked", at(8))).await.unwrap());
+    assert!(!store.account(&user).await.unwrap().unwrap().blocked);
+    let mut due = sessions;
+    due.extend([None, None, fourth, None]);
+    assert_eq!(revoked(store, &user, before).await, due);
+    // Everywhere at once; and nobody is not blocked.
+    let fifth = session(store, &user, &[6, 201], at(9)).await;
+    assert_eq!(store.end_sessions(&user, &audit("signed_out", at(9))).await.unwrap(), 1);
+    assert_eq!(revoked(store, &user, before).await.last(), Some(&Some(fifth)));
+    assert!(!store.set_blocked("nobody", true, &audit("account_blocked", NOW)).await.unwrap());
+    let newest = store.newest_revocation().await.unwrap();
+    assert!(revoked(store, &user, newest).await.is_empty());
+    assert!(store.revocations(0, at(3600), 10).await.unwrap().is_empty(), "older than asked for");
 }
 
 async fn a_token_is_exchanged_once_and_a_second_time_ends_the_session(store: &dyn Store) {

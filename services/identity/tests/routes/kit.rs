@@ -103,7 +103,10 @@ impl Server {
         let clock = Arc::clone(&hand) as Arc<dyn Clock>;
         let tasks = Tasks::new();
         let identity = Identity::start(config.clone(), Arc::clone(&clock), &tasks).unwrap();
-        let keys = VerifierConfig::new(KeySource::Watched(identity.jwks()));
+        let keys = VerifierConfig {
+            revocations: Some(Arc::new(identity.clone())),
+            ..VerifierConfig::new(KeySource::Watched(identity.jwks()))
+        };
         let verifier = Verifier::start(keys, clock, &tasks).await.unwrap();
         let verifier = Arc::new(verifier);
         let limiter = Arc::new(SlidingWindow::new(10_000));
@@ -186,6 +189,15 @@ impl Server {
 
     pub(crate) async fn verify(&self, token: &str) -> Result<Claims, Refusal> {
         self.verifier.verify(token).await
+    }
+
+    /// Waits until the token is refused.
+    pub(crate) async fn until_refused(&self, token: &str) {
+        let start = Instant::now();
+        while self.verify(token).await.is_ok() {
+            assert!(start.elapsed() < PATIENCE, "the token is good still");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Waits for the `n`th mail to `to`.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it is not as expected")]
 
 mod accounts;
+mod admin;
 mod api_keys;
 mod keys;
 mod kit;

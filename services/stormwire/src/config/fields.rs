@@ -206,9 +206,13 @@ pub(crate) const FIELDS: &[Field] = &[
         "The public keys that sign tokens: a file or an https:// URL of a JWKS. Empty: the development key in `data_dir`, refused in production."),
     field("auth.issuer", TEXT, "stormwire", "What a token's `iss` must say."),
     field("auth.audience", TEXT, "stormwire", "What a token's `aud` must hold."),
+    field("auth.channel_jwks", OPTIONAL, "",
+        "The public keys with which your application's backend signs channel tokens: a file or an https:// URL of a JWKS. Empty: there are none."),
+    field("auth.channel_issuer", TEXT, "application",
+        "What a channel token's `iss` must say. Its `aud` is `auth.audience` with `:channel` behind it."),
 
     field("identity.url", url(&["self:", "http://", "https://"], true), "",
-        "Who keeps accounts and signs tokens: `self:` is this process (the server without a command; a role of a cluster takes it for nobody), `http://identity:8080` the service to which gateways forward `/v1/auth/*` and `/.well-known/*` and whose keys they trust, unless `auth.jwks` names others. Empty: nobody.")
+        "Who keeps accounts and signs tokens: `self:` is this process (the server without a command; a role of a cluster takes it for nobody), `http://identity:8080` the service to which gateways forward `/v1/auth/*`, `/v1/admin/users/*` and `/.well-known/*` and whose keys and revocations they trust, unless `auth.jwks` names others. Empty: nobody.")
         .per_profile(["self:", "", ""]),
     field("identity.public_url", url(&["http://", "https://"], true), "",
         "Where clients reach the routes under `/v1/auth/` and `/.well-known/`, for the discovery document. Empty: where the request was sent."),

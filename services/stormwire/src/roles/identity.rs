@@ -16,7 +16,7 @@ use stormwire_core::{Clock, SystemClock};
 use stormwire_engine::{ArchiveUrl, Engines};
 use stormwire_identity::{Database, DevelopmentKey, Identity, IdentityConfig, LogMailer, Mailer};
 use stormwire_telemetry::Tasks;
-use stormwire_tokens::KeySource;
+use stormwire_tokens::{KeySource, Namespaces, RevocationFeed};
 use stormwire_web::{ClientAddress, WebConfig, finish};
 
 /// The file of the accounts beside the embedded engine's.
@@ -88,11 +88,15 @@ pub(crate) async fn run(values: &Config) -> Result<(), Failure> {
     let mut engines = Engines::new(values.engine.clone(), Arc::clone(&clock));
     let limiter = engines.limiter().await.map_err(Failure::unavailable)?;
     let keys = KeySource::Watched(identity.jwks());
-    let callers = callers(values, limiter, keys, &process.tasks, &clock).await?;
+    let feed = Arc::new(identity.clone()) as Arc<dyn RevocationFeed>;
+    let callers =
+        callers(values, limiter, (keys, Some(feed), Namespaces::default()), &process.tasks, &clock)
+            .await?;
     let probes = management::identity_routes(&identity, process.tasks.token());
     let web =
         WebConfig { cors_origins: values.gateway.cors_origins.clone(), ..WebConfig::default() };
-    let routes = finish(identity.routes(callers).merge(probes.clone()), &web);
+    let routes = identity.routes(callers).merge(identity.internal_routes()).merge(probes.clone());
+    let routes = finish(routes, &web);
     let routes = routes.layer(from_fn(client_address));
     let own = finish(management::with_metrics(probes), &WebConfig::default());
     management::serve_if_set(values, &process.tasks, own).await?;

@@ -164,3 +164,42 @@ async fn any_gateway_passes_on_and_verifies_and_signed_in_users_outlive_the_iden
     })
     .await;
 }
+
+#[tokio::test]
+async fn operators_declare_and_shut_out_from_the_command_line() {
+    let folder = Folder::temporary("embedded-admin").unwrap();
+    let server = embedded(&folder).await;
+    let (url, data) = (server.url(), data_dir(&folder));
+    let admin = async |arguments: &[&str]| {
+        let connect = ["--url", &url, "--data-dir", &data];
+        let all: Vec<&str> = ["admin"].into_iter().chain(arguments.iter().copied()).collect();
+        run(&[&all[..], &connect[..]].concat()).await
+    };
+    let alice = sign_in(&url, "alice").await;
+    let (user, access) = (text(&alice, "user"), text(&alice, "access_token"));
+    assert_eq!(publish(&url, &access, "room:lobby").await, 200);
+    let declared = admin(&["declare", "room", r#"{"rules":{"publish":"operators"}}"#]).await;
+    assert!(declared.status.success(), "{declared:?}");
+    assert_eq!(publish(&url, &access, "room:lobby").await, 403);
+    assert_eq!(publish(&url, &access, "other:lobby").await, 200);
+    let blocked = admin(&["block", &user]).await;
+    assert!(blocked.status.success(), "{blocked:?}");
+    wait_until("alice is out", PATIENCE, || async {
+        publish(&url, &access, "other:lobby").await == 401
+    })
+    .await;
+    let audit = admin(&["audit"]).await;
+    let lines: Value = serde_json::from_slice(&audit.stdout).unwrap();
+    assert_eq!(lines["lines"][0]["what"], "namespace_declared", "{lines}");
+    let refused = run(&["admin", "cluster", "--url", &url, "--token", &access]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("401"), "{refused:?}");
+    // What was declared outlives the process.
+    server.server.kill().await;
+    server.again().await;
+    let token = token(&data).await;
+    wait_until("the declaration holds again", PATIENCE, || async {
+        publish(&url, &token, "room:lobby").await == 403
+    })
+    .await;
+}

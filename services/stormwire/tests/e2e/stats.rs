@@ -1,6 +1,6 @@
 //! What every process tells of itself on `system:stats`, from a subscriber's side.
 
-use crate::kit::{PATIENCE, Role, data_dir, embedded, succeed, token};
+use crate::kit::{PATIENCE, Role, data_dir, embedded, succeed};
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -42,6 +42,12 @@ async fn listen(
         panic!("the socket ended: {told:?}");
     };
     tokio::time::timeout(PATIENCE, heard).await.expect("figures in time")
+}
+
+/// A token of somebody who operates the server.
+async fn token(data: &str) -> String {
+    let arguments = ["token", "--user", "ops", "--role", "admin", "--data-dir", data];
+    succeed(&arguments).await.trim().to_owned()
 }
 
 async fn publish(url: &str, data: &str) {

@@ -7,6 +7,7 @@ use stormwire_core::Partition;
 use stormwire_telemetry::metrics as names;
 
 pub(super) struct Meters {
+    acknowledged: Counter,
     frames: Counter,
     frame_events: Histogram,
     frame_bytes: Histogram,
@@ -22,6 +23,7 @@ pub(super) struct Meters {
 impl Meters {
     pub(super) fn new(partition: Partition) -> Self {
         Self {
+            acknowledged: counter!(names::PUBLISH_ACKNOWLEDGED),
             frames: counter!(names::INGEST_FRAMES),
             frame_events: histogram!(names::INGEST_FRAME_EVENTS),
             frame_bytes: histogram!(names::INGEST_FRAME_BYTES),
@@ -37,6 +39,7 @@ impl Meters {
 
     #[expect(clippy::cast_precision_loss, reason = "counts of a frame are small")]
     pub(super) fn written(&self, events: usize, bytes: usize, took: Duration, uncertain: bool) {
+        self.acknowledged.increment(events as u64);
         self.frames.increment(1);
         self.frame_events.record(events as f64);
         self.frame_bytes.record(bytes as f64);

@@ -40,7 +40,7 @@ macro_rules! sql_accounts {
 
             async fn account(&self, id: &str) -> Stored<Option<Account>> {
                 guarded(&self.guard, "account", async {
-                    let row: Option<AccountRow> = sqlx::query_as("SELECT id, name, email, email_key, email_verified_at, password, role FROM identity_accounts WHERE id = $1")
+                    let row: Option<AccountRow> = sqlx::query_as("SELECT id, name, email, email_key, email_verified_at, password, role, blocked_at, changed_at FROM identity_accounts WHERE id = $1")
                         .bind(id)
                         .fetch_optional(&mut *self.pool.acquire().await?)
                         .await?;
@@ -55,7 +55,7 @@ macro_rules! sql_accounts {
                         Handle::Name(name) => (Some(name), None),
                         Handle::Email(index) => (None, Some(index)),
                     };
-                    let row: Option<AccountRow> = sqlx::query_as("SELECT id, name, email, email_key, email_verified_at, password, role FROM identity_accounts WHERE name_folded = $1 OR email_index = $2")
+                    let row: Option<AccountRow> = sqlx::query_as("SELECT id, name, email, email_key, email_verified_at, password, role, blocked_at, changed_at FROM identity_accounts WHERE name_folded = $1 OR email_index = $2")
                         .bind(name)
                         .bind(email)
                         .fetch_optional(&mut *self.pool.acquire().await?)
@@ -125,9 +125,10 @@ macro_rules! sql_accounts {
             async fn set_role(&self, account: &str, role: Role, audit: &Audit) -> Stored<bool> {
                 guarded(&self.guard, "set_role", async {
                     let mut tx = self.pool.begin().await?;
-                    let set = sqlx::query("UPDATE identity_accounts SET role = $2 WHERE id = $1")
+                    let set = sqlx::query("UPDATE identity_accounts SET role = $2, changed_at = $3 WHERE id = $1")
                         .bind(account)
                         .bind(role.as_str())
+                        .bind(audit.at.0)
                         .execute(&mut *tx)
                         .await?;
                     if set.rows_affected() == 0 {

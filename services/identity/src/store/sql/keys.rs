@@ -119,6 +119,7 @@ macro_rules! sql_keys {
                         ("DELETE FROM identity_api_keys WHERE expires_at <= $1", now.0 - millis(SESSIONS_KEPT)),
                         ("DELETE FROM identity_attempts WHERE last_at <= $1", now.0 - millis(FORGOTTEN_AFTER)),
                         ("DELETE FROM identity_sessions WHERE expires_at <= $1", now.0 - millis(SESSIONS_KEPT)),
+                        ("DELETE FROM identity_revocations WHERE at <= $1", now.0 - millis(REVOCATIONS_KEPT)),
                         ("DELETE FROM identity_signing_keys WHERE generation < $1", generation),
                     ];
                     for (statement, bound) in bounds {
