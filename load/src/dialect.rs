@@ -150,9 +150,9 @@ impl Dialect {
             }
             Self::Rest => {
                 let mut body = Message::default();
-                body.text(r#"{"events":["#);
+                body.text("[");
                 body.events(traffic, r#"{"data":"#, "}", ",");
-                body.text("]}");
+                body.text("]");
                 message.text(&format!(
                     "POST /v1/channels/{channel}/events HTTP/1.1\r\nHost: load\r\nAuthorization: \
                      Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",

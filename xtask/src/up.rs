@@ -71,17 +71,29 @@ pub(crate) fn build(debug: bool) -> Outcome<PathBuf> {
 
 /// Builds the executable of a package, which has its name, and returns where it is.
 pub(crate) fn build_package(package: &str, debug: bool) -> Outcome<PathBuf> {
+    let [path] = build_packages([package], debug)?;
+    Ok(path)
+}
+
+/// Builds the executables of packages at once, so that what they share is built once.
+pub(crate) fn build_packages<const N: usize>(
+    packages: [&str; N],
+    debug: bool,
+) -> Outcome<[PathBuf; N]> {
     let profile = if debug { "dev" } else { "release" };
-    shell::progress(&format!("building {package} ({profile}) ..."));
-    let arguments = ["build", "--locked", "--package", package, "--profile", profile];
+    shell::progress(&format!("building {} ({profile}) ...", packages.join(" and ")));
+    let mut arguments = vec!["build", "--locked", "--profile", profile];
+    for package in packages {
+        arguments.extend(["--package", package]);
+    }
     shell::run(&mut command("cargo", &arguments))?;
     let metadata = cargo_metadata::MetadataCommand::new()
         .manifest_path(workspace_root().join("Cargo.toml"))
         .no_deps()
         .exec()
         .map_err(Failure::doing("cargo metadata"))?;
-    let folder = if debug { "debug" } else { "release" };
-    Ok(metadata.target_directory.join(folder).join(package).into_std_path_buf())
+    let folder = metadata.target_directory.join(if debug { "debug" } else { "release" });
+    Ok(packages.map(|package| folder.join(package).into_std_path_buf()))
 }
 
 async fn stay(options: &Options, program: &Path) -> Outcome {
