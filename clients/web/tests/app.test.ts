@@ -245,6 +245,70 @@ describe('every page', () => {
   });
 });
 
+describe('the first visit', () => {
+  it('is a small one, and its figures are kept', async () => {
+    const judy = await arrive('judy');
+    await judy.page.addInitScript(() => {
+      const scope = window as unknown as { blocked: number };
+      scope.blocked = 0;
+      new PerformanceObserver((list) => {
+        for (const { duration } of list.getEntries()) scope.blocked += Math.max(0, duration - 50);
+      }).observe({ type: 'longtask', buffered: true });
+    });
+    await judy.page.goto('/sign-in', { waitUntil: 'networkidle' });
+    const figures = await judy.page.evaluate(() => {
+      const loaded = [
+        ...performance.getEntriesByType('navigation'),
+        ...performance.getEntriesByType('resource'),
+      ] as PerformanceResourceTiming[];
+      const paint = performance.getEntriesByName('first-contentful-paint')[0];
+      return {
+        firstPaintMs: Math.round(paint?.startTime ?? -1),
+        blockedMs: Math.round((window as unknown as { blocked: number }).blocked),
+        bytes: loaded.reduce((sum, { encodedBodySize }) => sum + encodedBodySize, 0),
+        requests: loaded.length,
+      };
+    });
+    process.stdout.write(`the first visit: ${JSON.stringify(figures)}\n`);
+    expect(figures.firstPaintMs).toBeGreaterThan(0);
+    expect(figures.bytes).toBeLessThan(150 * 1024);
+  });
+});
+
+describe('the console', () => {
+  it('is for operators, and shows what the server does while it does it', async () => {
+    const ivan = await arrive('ivan');
+    await ivan.signUp('/account');
+    await ivan.page.getByText('this one').waitFor();
+    expect(await ivan.page.getByRole('link', { name: 'Console' }).count()).toBe(0);
+    server.grant('ivan', 'admin');
+    await ivan.page.getByRole('button', { name: 'Sign out' }).click();
+    await ivan.signIn('/console');
+    const client = await writer();
+    const room = client.channel('room:busy');
+    const until = Date.now() + 9000;
+    for (let n = 0; Date.now() < until; n += 20) {
+      await room.publish(upTo(20).map((i) => ({ type: 'message', data: { text: `event ${n + i}` } })));
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    await client.close();
+    const console = ivan.page.getByTestId('console');
+    await console.getByText('16/16').waitFor();
+    await console.getByText('room:busy').waitFor();
+    await console.getByRole('cell', { name: 'stormwire', exact: true }).waitFor();
+    expect(await findings(ivan.page)).toEqual([]);
+    await keep(ivan.page, 'console-wide-light');
+    await console.evaluate((box) => (box.scrollTop = 700));
+    await keep(ivan.page, 'console-below-wide-light');
+    await ivan.page.setViewportSize(PHONE);
+    await ivan.page.emulateMedia({ colorScheme: 'dark' });
+    await console.evaluate((box) => (box.scrollTop = 0));
+    await console.getByText('16/16').waitFor();
+    expect(await findings(ivan.page)).toEqual([]);
+    await keep(ivan.page, 'console-phone-dark');
+  });
+});
+
 describe('signing in and out', () => {
   it('says what is wrong, keeps the sign-in over a reload, and forgets it when told to', async () => {
     const heidi = await arrive('heidi');

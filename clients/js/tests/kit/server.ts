@@ -81,6 +81,12 @@ export class Server {
     rmSync(this.#folder, { recursive: true, force: true });
   }
 
+  /** Makes an account an operator's, as the one who runs the server does. */
+  grant(name: string, role: string): void {
+    const named = ['identity', 'grant', name, role, '--data-dir', this.#dataDir];
+    execFileSync(PROGRAM, named, { encoding: 'utf8', env: environment });
+  }
+
   /** A token that the server's development key has signed. */
   token({ user = 'alice', publish = '*', subscribe = '*', ttl = '1h' }: Rights = {}): string {
     const rights = ['--publish', publish, '--subscribe', subscribe];

@@ -75,7 +75,7 @@ export class Feed {
   #frame = 0;
   #typingUntil = new Map<string, number>();
   #typingTimer: ReturnType<typeof setInterval> | undefined;
-  #said = 0;
+  #said = -Infinity;
 
   constructor(
     readonly name: string,
@@ -138,6 +138,7 @@ export class Feed {
 
   /** Shows it at once, and sends it. */
   publish(text: string, name: string, id: string = crypto.randomUUID()): void {
+    this.#said = -Infinity;
     this.#pending = this.#pending.filter((pending) => pending.id !== id);
     this.#pending.push({ kind: 'pending', key: id, id, text, at: Date.now(), state: 'sending' });
     this.#changed();
