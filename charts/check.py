@@ -1,6 +1,7 @@
 """Lints the chart and renders every profile with Helm's own library, and checks what came out.
 
-`python3 charts/check.py FOLDER` writes FOLDER/<profile>.yaml, for kubeconform and for an API server.
+`python3 charts/check.py FOLDER` writes FOLDER/<profile>.yaml, for kubeconform and for an API server, and
+FOLDER/<profile>.toml, the settings of its processes.
 """
 
 import pathlib
@@ -137,6 +138,8 @@ def main():
             continue
         complaints += complaints_of(profile, found)
         (folder / f"{profile}.yaml").write_text(yaml.safe_dump_all(found, sort_keys=False))
+        settings = next(o for o in found if o["kind"] == "ConfigMap" and "stormwire.toml" in o["data"])
+        (folder / f"{profile}.toml").write_text(settings["data"]["stormwire.toml"])
         print(f"{profile}: {len(found)} objects")
     for wrong in WRONG:
         try:

@@ -1,11 +1,12 @@
-"""What each alert of rules/alerts.yaml is tested with: half an hour of health, an hour of trouble, two hours
-of health. make.py writes tests/alerts.yaml from it: silent, firing, resolved.
+"""What each alert of rules/alerts.yaml is tested with: half an hour of health, an hour of trouble, and
+health again. make.py writes tests/alerts.yaml from it, and tests/errors.yaml of those that look at the
+objectives: silent, firing, resolved.
 
 A counter is (selector, growth a minute in health, in trouble); a gauge (selector, level in health, in
 trouble); `None` for a series that is not there. `also` are alerts that must fire with it.
 """
 
-HEALTH, TROUBLE, AFTER = 30, 60, 120
+HEALTH, TROUBLE, AFTER = 30, 60, 75
 POD = 'namespace="s",pod="a"'
 OK = f'stormwire_dependency_calls_total{{{POD},dependency="nats_append",operation="append",outcome="ok"}}'
 HTTP = f'stormwire_http_requests_total{{{POD},route="/v1/channels/{{channel}}/events",method="POST",status="%s"}}'
@@ -103,9 +104,11 @@ def gauge(healthy, broken):
     return " ".join(held(level, n) for level, n in ((healthy, HEALTH), (broken, TROUBLE), (healthy, AFTER)))
 
 
-def tests():
-    """The cases as promtool wants them."""
+def tests(objectives):
+    """The cases as promtool wants them: those with the rules of the objectives, or the others."""
     for alert, case in CASES.items():
+        if ("also" in case) != objectives:
+            continue
         series = [{"series": s, "values": counter(a, b)} for s, a, b in case.get("counters", [])]
         series += [{"series": s, "values": gauge(a, b)} for s, a, b in case.get("gauges", [])]
         # What is absent fires everywhere but where it is there.

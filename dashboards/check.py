@@ -169,7 +169,8 @@ def dashboard_complaints():
                     yield f"{name}: {panel['title']} names a data source of one Grafana"
                 if "rate(" in target.get("expr", "") and "[$__rate_interval]" not in target["expr"]:
                     yield f"{name}: {panel['title']} has a rate over a fixed time"
-    tested = {test["name"] for test in yaml.safe_load((HERE / "tests/alerts.yaml").read_text())["tests"]}
+    made = [yaml.safe_load((HERE / "tests" / name).read_text()) for name in ("alerts.yaml", "errors.yaml")]
+    tested = {test["name"] for tests in made for test in tests["tests"]}
     tested |= set(re.findall(r'alertname="(\w+)"', (HERE / "tests/slo.yaml").read_text()))
     for path in sorted((HERE / "rules").glob("*.yaml")):
         for group in yaml.safe_load(path.read_text())["groups"]:

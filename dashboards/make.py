@@ -1,6 +1,7 @@
 """Makes the Grafana dashboards and the rules of the service-level objectives.
 
-`python3 make.py` writes grafana/*.json, rules/slo.yaml and tests/alerts.yaml; `python3 make.py --check` fails where what
+`python3 make.py` writes grafana/*.json, rules/slo.yaml, tests/alerts.yaml and
+tests/errors.yaml; `python3 make.py --check` fails where what
 is there is not what this file makes. The panels are in panels.py, one list a dashboard.
 """
 
@@ -140,14 +141,18 @@ def yaml(value, indent=0):
     return "".join(f"{pad}- {yaml(item, indent + 1).lstrip() if isinstance(item, dict) else json.dumps(item) + chr(10)}" for item in value)
 
 
-def alert_tests():
+def alert_tests(*rules, objectives):
     head = "# Made by dashboards/make.py from dashboards/cases.py; do not edit.\n"
-    top = {"rule_files": ["../rules/slo.yaml", "../rules/alerts.yaml"], "evaluation_interval": "1m"}
-    return head + yaml({**top, "tests": list(cases.tests())})
+    top = {"rule_files": [f"../rules/{name}.yaml" for name in rules], "evaluation_interval": "1m"}
+    return head + yaml({**top, "tests": list(cases.tests(objectives))})
 
 
 def files():
-    made = {HERE / "rules" / "slo.yaml": slo_rules(), HERE / "tests" / "alerts.yaml": alert_tests()}
+    made = {
+        HERE / "rules" / "slo.yaml": slo_rules(),
+        HERE / "tests" / "alerts.yaml": alert_tests("alerts", objectives=False),
+        HERE / "tests" / "errors.yaml": alert_tests("slo", "alerts", objectives=True),
+    }
     for dashboard in panels.dashboards():
         text = json.dumps(dashboard, indent=1, ensure_ascii=False) + "\n"
         made[HERE / "grafana" / f"{dashboard['uid']}.json"] = text

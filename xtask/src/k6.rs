@@ -22,6 +22,8 @@ use stormwire_testkit::{Program, workspace_root};
 const SOCKETS_PER_PROCESS: u32 = 5_000;
 /// What is kept of the last run.
 const RESULTS: &str = "load/k6/RESULTS.md";
+/// The dashboard of the objectives over that run.
+const PICTURE: &str = "load/k6/slo.svg";
 
 /// What to run.
 #[derive(Debug, clap::Args)]
@@ -132,6 +134,10 @@ async fn loaded(options: &Options, ops: &Tools, cluster: &Cluster, folder: &Path
         done.push(ended(one).await?);
     }
     prometheus.settle().await;
+    let picture = if options.keep { PICTURE } else { "target/k6/slo.svg" };
+    let seconds = (options.ramp + options.hold + options.rest + 30).to_string();
+    let mut plot = ops.script("dashboards/plot.py");
+    let drawn = shell::read(plot.args([&prometheus.url(), "stormwire-slo", &seconds, picture]));
     let mut check = ops.script("dashboards/check.py");
     check.args(["--prometheus", &prometheus.url(), "--psql", &psql(cluster)?]);
     let queries = shell::read(&mut check);
@@ -141,6 +147,7 @@ async fn loaded(options: &Options, ops: &Tools, cluster: &Cluster, folder: &Path
         keep(options, &table)?;
     }
     println!("{}", queries?);
+    drawn?;
     let red: Vec<&str> =
         done.iter().filter(|one| !one.green).map(|one| one.name.as_str()).collect();
     if red.is_empty() {
@@ -250,7 +257,7 @@ fn keep(options: &Options, table: &str) -> Outcome {
         "# The last run of k6\n\n`cargo xtask k6 --sockets {} --channels {} --rate {} --ramp {} --hold {} --keep` on {}: \
          k6 1.1.0, three NATS nodes that write before each acknowledgement, Postgres, Redis, two gateways and a \
          worker share the machine. Times are milliseconds, from a publish to its arrival at a subscriber in \
-         another process.\n\n{table}",
+         another process.\n\n{table}\n![The dashboard of the objectives over the run](slo.svg)\n",
         options.sockets,
         options.channels,
         options.rate,

@@ -48,6 +48,11 @@ const CHECKS: &[Check] = &[
         run: checks::charts,
     },
     Check {
+        name: "settings",
+        about: "the program takes the settings that each profile of the chart writes",
+        run: checks::settings,
+    },
+    Check {
         name: "nats",
         about: "the rendered NATS configuration boots as a cluster of three",
         run: checks::nats,

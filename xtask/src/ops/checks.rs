@@ -2,7 +2,7 @@
 
 use super::install::Tools;
 use crate::shell::{self, command};
-use crate::{Failure, Outcome, tools};
+use crate::{Failure, Outcome, tools, up};
 use std::path::{Path, PathBuf};
 use stormwire_testkit::{Program, workspace_root};
 
@@ -74,6 +74,24 @@ fn kubeconform(tools: &Tools, files: &[PathBuf]) -> std::process::Command {
     kubeconform.args(["-strict", "-summary"]);
     kubeconform.args(["-schema-location", &core, "-schema-location", &custom]).args(files);
     kubeconform
+}
+
+/// What the chart tells the processes beside their file, in short.
+const ADDRESSES: [(&str, &str); 4] = [
+    ("STORMWIRE_JOURNAL_URL", "nats://nats:4222"),
+    ("STORMWIRE_ARCHIVE_URL", "postgres://user:password@host/database"),
+    ("STORMWIRE_LIMITS_URL", "redis://redis:6379"),
+    ("STORMWIRE_IDENTITY_URL", "http://identity:8080"),
+];
+
+pub(super) fn settings(tools: &Tools) -> Outcome {
+    said(tools.script("charts/check.py").arg(RENDERED))?;
+    let program = up::build(true)?;
+    for file in files(RENDERED, &["toml"])? {
+        let mut stormwire = command(&program.to_string_lossy(), &["config", "--config"]);
+        said(stormwire.arg(file).envs(ADDRESSES))?;
+    }
+    Ok(())
 }
 
 pub(super) fn nats(tools: &Tools) -> Outcome {
