@@ -50,6 +50,15 @@ def own_metrics():
     return listed
 
 
+def counted_nowhere():
+    """Metrics of the list that no code counts."""
+    names = re.findall(r"^ +([A-Z_]+) (?:Counter|Gauge|Histogram) ", (ROOT / "crates/telemetry/src/metrics.rs").read_text(), re.M)
+    sources = [path for folder in ("crates", "services") for path in (ROOT / folder).rglob("*.rs")
+               if path.name not in ("metrics.rs", "tests.rs") and "target" not in path.parts]
+    text = "\n".join(path.read_text() for path in sources)
+    return [name for name in names if not re.search(rf"\b{name}\b", text)]
+
+
 def labels_of(sentence):
     """`.., by scope (user, ip) and outcome (ok, failed).` names labels, and the values that there are."""
     start = re.search(r", by ([a-z])", sentence)
@@ -269,6 +278,7 @@ def main():
         "recorded": recorded(),
     }
     complaints = list(dashboard_complaints())
+    complaints += [f"{name} is in the list of metrics, and no code counts it" for name in counted_nowhere()]
     number = 0
     for where, kind, text in queries():
         number += 1

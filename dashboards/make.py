@@ -27,9 +27,9 @@ OBJECTIVES = [
     {
         "slo": "publishes",
         "objective": 0.999,
-        "meaning": "publishes on WebSockets that are not refused for a fault of the server",
+        "meaning": "publishes that are not refused on WebSockets for a fault of the server",
         "errors": 'stormwire_refusals_total{code=~"overloaded|journal_unavailable|journal_rewound|unknown_outcome|internal"}[W]',
-        "total": "stormwire_publish_acknowledged_total[W]",
+        "total": "stormwire_ingest_frame_events_sum[W]",
         "total_has_errors": False,
     },
     {
