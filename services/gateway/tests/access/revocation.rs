@@ -5,6 +5,7 @@
 //! took.
 
 use crate::kit::{self, Cluster, PATIENCE, connect, ended};
+use futures::stream::{self, StreamExt as _};
 use http::Method;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -20,9 +21,8 @@ async fn a_blocked_user_is_out_on_every_gateway() {
     let mut doomed = Vec::new();
     let mut kept = Vec::new();
     for gateway in &cluster.gateways {
-        for _ in 0..each {
-            doomed.push(connect(gateway.address, &alice.access).await);
-        }
+        let sockets = stream::iter(0..each).map(|_| connect(gateway.address, &alice.access));
+        doomed.extend(sockets.buffer_unordered(32).collect::<Vec<_>>().await);
         kept.push(connect(gateway.address, &bob.access).await);
     }
     let waiting: Vec<_> = doomed.into_iter().map(|socket| tokio::spawn(ended(socket))).collect();
