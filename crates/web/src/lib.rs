@@ -8,6 +8,7 @@
 mod caller;
 mod finish;
 mod problem;
+mod proxies;
 mod request;
 
 pub use caller::{
@@ -15,4 +16,5 @@ pub use caller::{
 };
 pub use finish::{WebConfig, finish};
 pub use problem::{Problem, problem};
+pub use proxies::{Network, NotANetwork, TrustedProxies};
 pub use request::{REQUEST_ID, RequestId, body, header_text, json};

@@ -25,7 +25,7 @@ use stormwire_limits::Limits;
 use stormwire_presence::{Presence, Signals};
 use stormwire_telemetry::Tasks;
 use stormwire_tokens::{Namespaces, Verifier};
-use stormwire_web::WebConfig;
+use stormwire_web::{TrustedProxies, WebConfig};
 use stormwire_wire::protocol::ServerMessage;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -66,6 +66,8 @@ pub struct GatewayConfig {
     pub linger: Duration,
     /// Over how long connections are told to move when the process ends.
     pub drain_spread: Duration,
+    /// Whose word about a client's address counts.
+    pub trusted_proxies: TrustedProxies,
     /// What is around every HTTP request.
     pub web: WebConfig,
 }
@@ -84,6 +86,7 @@ impl Default for GatewayConfig {
             recent_bytes: 4 * 1024 * 1024,
             linger: Duration::ZERO,
             drain_spread: Duration::from_secs(5),
+            trusted_proxies: TrustedProxies::default(),
             web: WebConfig::default(),
         }
     }

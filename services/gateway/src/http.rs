@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use stormwire_archive::Archive;
 use stormwire_core::{Clock, PartitionCount, Refusal};
-use stormwire_web::{Caller, CallerState, ClientAddress, WebConfig};
+use stormwire_web::{Caller, CallerState, ClientAddress, TrustedProxies, WebConfig};
 use stormwire_wire::protocol::MessageLimits;
 use tokio_util::sync::CancellationToken;
 use utoipa_axum::router::OpenApiRouter;
@@ -148,7 +148,9 @@ pub(crate) fn router(gateway: &Gateway) -> Router {
         openapi::document([read_api, write_api, aggregate_api, probe_api, admin_api, also_api]);
     let routes = reads.merge(writes).merge(aggregate).merge(probes).merge(admin).merge(also);
     let routes = routes.merge(openapi::router(document)).merge(gateway.served_pages());
-    stormwire_web::finish(routes, &web).layer(from_fn(address))
+    let trusted = Arc::new(gateway.context.config.trusted_proxies.clone());
+    stormwire_web::finish(routes, &web)
+        .layer(from_fn(move |request, next| address(Arc::clone(&trusted), request, next)))
 }
 
 /// What operators and probes ask for, on a port of its own.
@@ -193,9 +195,10 @@ pub fn openapi_document() -> utoipa::openapi::OpenApi {
 }
 
 /// Tells the handlers where a request came from.
-async fn address(mut request: Request, next: Next) -> Response {
+async fn address(trusted: Arc<TrustedProxies>, mut request: Request, next: Next) -> Response {
     if let Some(ConnectInfo(PeerAddress(peer))) = request.extensions().get().copied() {
-        request.extensions_mut().insert(ClientAddress(peer.ip()));
+        let client = trusted.client(peer.ip(), request.headers());
+        request.extensions_mut().insert(ClientAddress(client));
     }
     next.run(request).await
 }

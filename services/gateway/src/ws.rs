@@ -33,7 +33,8 @@ async fn upgrade(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let place = has_room(&state).and_then(|()| state.context.limits.connect(peer.ip()));
+    let ip = state.context.config.trusted_proxies.client(peer.ip(), &headers);
+    let place = has_room(&state).and_then(|()| state.context.limits.connect(ip));
     let place = match place {
         Ok(place) => place,
         Err(refusal) => return Problem::from(refusal).into_response(),
@@ -43,7 +44,7 @@ async fn upgrade(
         socket::configure(upgrade, message_bytes_max).protocols(Codec::ALL.map(Codec::subprotocol));
     let chosen = upgrade.selected_protocol().and_then(|name| name.to_str().ok());
     let accepted = Accepted {
-        ip: peer.ip(),
+        ip,
         codec: chosen.and_then(Codec::from_subprotocol).unwrap_or_default(),
         token: bearer(&headers),
         trace: header_text(&headers, "traceparent").and_then(TraceContext::parse),

@@ -26,6 +26,7 @@ use stormwire_archive::{Retention, Rule};
 use stormwire_core::{Channel, PartitionCount, Pattern};
 use stormwire_engine::{ArchiveUrl, EngineConfig, JournalUrl, LimitsUrl, PresenceUrl, UrlError};
 use stormwire_identity::{Registration, SigningAlgorithm};
+use stormwire_web::{Network, TrustedProxies};
 
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]
@@ -107,6 +108,7 @@ pub(crate) struct GatewayValues {
     pub(crate) app: bool,
     pub(crate) connections_max: usize,
     pub(crate) cors_origins: Vec<String>,
+    pub(crate) trusted_proxies: TrustedProxies,
 }
 
 /// Section `messages`.
@@ -174,6 +176,7 @@ impl Config {
                 app: get.text("gateway.app") == "yes",
                 connections_max: get.size("gateway.connections_max"),
                 cors_origins: get.list("gateway.cors_origins"),
+                trusted_proxies: get.networks("gateway.trusted_proxies", &mut problems),
             },
             messages: MessagesValues {
                 lease: get.span("messages.lease"),
@@ -390,6 +393,16 @@ impl Getter<'_> {
                 .ok()
         };
         self.list(key).into_iter().filter_map(parse).collect()
+    }
+
+    fn networks(&self, key: &'static str, problems: &mut Vec<String>) -> TrustedProxies {
+        let parse = |text: String| {
+            let parsed: Result<Network, _> = text.parse();
+            parsed
+                .map_err(|error| problems.push(format!("{}: {key}: {error}", self.0.origin(key))))
+                .ok()
+        };
+        TrustedProxies::new(self.list(key).into_iter().filter_map(parse).collect())
     }
 
     fn age(&self, key: &'static str) -> Option<Duration> {

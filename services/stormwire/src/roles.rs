@@ -284,6 +284,7 @@ fn gateway_config(config: &Config) -> GatewayConfig {
         connections_max: config.gateway.connections_max,
         linger: config.gateway.linger,
         drain_spread: config.shutdown_spread,
+        trusted_proxies: config.gateway.trusted_proxies.clone(),
         web: WebConfig {
             cors_origins: config.gateway.cors_origins.clone(),
             ..WebConfig::default()

@@ -250,6 +250,9 @@ pub(crate) const FIELDS: &[Field] = &[
         "Whether the web app is served at `/`: the one that the program was built with, or a plain page.")
         .per_profile(["yes", "yes", "no"]),
 
+    field("gateway.trusted_proxies", Kind::List, "",
+        "Networks of proxies in front of the gateways, as in `10.0.0.0/8, fd00::/8`: the client's address is read from the `X-Forwarded-For` that they send, from its end for as long as who added an entry is one of them. Empty: the address of the connection counts, and behind a proxy all clients share its limits."),
+
     field("messages.lease", span(1_000, 10 * MINUTE), "6s",
         "How long a partition stays with a worker that is not heard of; also how long a take-over takes after a kill."),
     field("messages.batch_events", count(1, 1_000_000), "10000", "Most events in one transaction."),
