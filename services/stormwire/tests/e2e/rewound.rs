@@ -6,7 +6,7 @@ use crate::kit::{PATIENCE, Role, data_dir, get, run, token};
 use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use sqlx::postgres::PgPool;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -137,6 +137,7 @@ async fn persisted(pool: &PgPool, count: i64) {
 /// stop; the highest that was acknowledged.
 struct Load {
     acknowledged: Arc<AtomicU32>,
+    refused: Arc<AtomicU32>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -144,18 +145,22 @@ struct Load {
 impl Load {
     fn start(url: String, token: String, from: u32) -> Self {
         let (acknowledged, stop) = (Arc::new(AtomicU32::new(from - 1)), CancellationToken::new());
-        let (highest, stopped) = (Arc::clone(&acknowledged), stop.clone());
+        let refused = Arc::<AtomicU32>::default();
+        let (highest, refusals) = (Arc::clone(&acknowledged), Arc::clone(&refused));
+        let stopped = stop.clone();
         let task = tokio::spawn(async move {
             for number in from.. {
                 let body = json!({ "data": number }).to_string();
-                // Once each: what it was not told of may be stored.
                 while !stopped.is_cancelled() {
                     match post(&url, &token, &body).await {
                         (status, _) if status < 300 => {
                             highest.store(number, Ordering::SeqCst);
                             break;
                         }
-                        _ => tokio::time::sleep(Duration::from_millis(20)).await,
+                        _ => {
+                            refusals.fetch_add(1, Ordering::SeqCst);
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
                     }
                 }
                 if stopped.is_cancelled() {
@@ -163,11 +168,22 @@ impl Load {
                 }
             }
         });
-        Self { acknowledged, stop, task }
+        Self { acknowledged, refused, stop, task }
     }
 
     fn highest(&self) -> u32 {
         self.acknowledged.load(Ordering::SeqCst)
+    }
+
+    /// Waits until every publish that may have come to a journal in time has its answer: the next one is
+    /// refused. The highest that was acknowledged.
+    async fn settles(&self) -> u32 {
+        let before = self.refused.load(Ordering::SeqCst);
+        wait_until("a publish is refused", PATIENCE, || async {
+            self.refused.load(Ordering::SeqCst) > before
+        })
+        .await;
+        self.highest()
     }
 
     async fn reaches(&self, number: u32) {
@@ -231,37 +247,44 @@ impl Cluster {
         }
     }
 
-    /// Ends all nodes as a power cut does, lets `change` at each one's store, and starts them again.
-    async fn with_stores(&self, change: impl Fn(&Path, &Path)) {
+    /// Ends all nodes, as a power cut does.
+    async fn cut_power(&self) {
         for node in self.nats.nodes() {
             node.kill().await;
         }
-        for number in 1..=self.nats.nodes().len() {
-            let store = self.folder.path().join(format!("nats-{number}/data"));
-            change(&store, &self.folder.path().join(format!("kept-{number}")));
-        }
+    }
+
+    async fn power_on(&self) {
         for node in self.nats.nodes() {
             node.restart().await;
         }
         self.nats.wait_healthy().await;
     }
 
-    /// Keeps a copy of the journal's store as it is now.
-    async fn keep_store(&self) {
-        self.with_stores(copy).await;
+    /// Each node's store, and the place of its copy.
+    fn stores(&self) -> impl Iterator<Item = (PathBuf, PathBuf)> {
+        let at = |number, what| self.folder.path().join(format!("{what}-{number}"));
+        let nodes = 1..=self.nats.nodes().len();
+        nodes.map(move |number| (at(number, "nats").join("data"), at(number, "kept")))
     }
 
-    /// Puts that copy in the store's place, under everything that is alive; what `look` says while no node
-    /// runs.
-    async fn restore<T: Default>(&self, look: impl Fn() -> T) -> T {
-        let seen = std::cell::RefCell::new(T::default());
-        self.with_stores(|store, kept| {
-            std::fs::remove_dir_all(store).unwrap();
-            copy(kept, store);
-            *seen.borrow_mut() = look();
-        })
-        .await;
-        seen.into_inner()
+    /// Keeps a copy of the journal's store as it is now.
+    async fn keep_store(&self) {
+        self.cut_power().await;
+        self.stores().for_each(|(store, kept)| copy(&store, &kept));
+        self.power_on().await;
+    }
+
+    /// Puts that copy in the store's place, under everything that is alive; `meanwhile` no node runs.
+    async fn restore<T>(&self, meanwhile: impl Future<Output = T>) -> T {
+        self.cut_power().await;
+        let seen = meanwhile.await;
+        for (store, kept) in self.stores() {
+            std::fs::remove_dir_all(&store).unwrap();
+            copy(&kept, &store);
+        }
+        self.power_on().await;
+        seen
     }
 
     /// `stormwire journal …`, as an operator runs it.
@@ -304,7 +327,7 @@ async fn journal_rewound() {
     cluster.publish(1, 11..=13).await;
     subscriber.reaches(13).await;
 
-    cluster.restore(|| ()).await;
+    cluster.restore(async {}).await;
     is_refused(&first.url(), &cluster.token).await;
     is_refused(&second.url(), &cluster.token).await;
     // One that remembers nothing is no wiser, and no less strict.
@@ -354,7 +377,7 @@ async fn journal_rewound_on_three_nodes_under_load() {
     subscriber.reaches(40).await;
     persisted(&cluster.pool, 30).await;
 
-    let highest = cluster.restore(|| load.highest()).await;
+    let highest = cluster.restore(load.settles()).await;
     is_refused(&first.url(), &cluster.token).await;
     is_refused(&second.url(), &cluster.token).await;
     cluster.worker.server.kill().await;
