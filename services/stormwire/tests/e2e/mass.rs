@@ -1,7 +1,7 @@
 //! A mass disconnect: all clients of a gateway are gone at once, and all come back at once. Whoever else
 //! is there, or comes just then, does not notice.
 //!
-//! `STORMWIRE_CLIENTS=8000 cargo test --release -p stormwire --test e2e mass -- --nocapture` is the long
+//! `STORMWIRE_TEST_CLIENTS=8000 cargo test --release -p stormwire --test e2e mass -- --nocapture` is the long
 //! form, which also holds the bound of a second; continuous integration runs a few hundred clients on
 //! machines that are busy with other tests, and holds what does not depend on their speed.
 
@@ -18,7 +18,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-/// Clients without `STORMWIRE_CLIENTS`.
+/// Clients without `STORMWIRE_TEST_CLIENTS`.
 const CLIENTS: usize = 300;
 /// How long the others, or a new connection, may wait. Asserted in the long form.
 const STALL_MAX: Duration = Duration::from_secs(1);
@@ -168,7 +168,7 @@ async fn all(present: &watch::Sender<usize>, due: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mass_disconnect_stalls_nobody_else() {
-    let asked = std::env::var("STORMWIRE_CLIENTS").ok().and_then(|text| text.parse().ok());
+    let asked = std::env::var("STORMWIRE_TEST_CLIENTS").ok().and_then(|text| text.parse().ok());
     let count = asked.unwrap_or(CLIENTS);
     let folder = Folder::temporary("mass").unwrap();
     let server: Role = embedded(&folder).await;
