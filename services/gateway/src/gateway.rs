@@ -6,7 +6,7 @@ use crate::health::Health;
 use crate::hub::Hub;
 use crate::ingest::{Ingest, IngestConfig};
 use crate::presence::Rooms;
-use crate::reader::Reader;
+use crate::reader::{HistoryBounds, Reader};
 use crate::receipts::Receipts;
 use crate::render;
 use crate::session::SessionContext;
@@ -37,6 +37,9 @@ const DRAIN_MAX: Duration = Duration::from_secs(15);
 /// How much of that may pass before the connections are told to move: partitions that nobody takes and
 /// lanes that no journal empties must not hold them up.
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
+/// Bytes that the kernel holds of one connection before they are sent. Without a bound it is megabytes
+/// of each peer that reads nothing.
+const UNSENT_MAX: u32 = 128 * 1024;
 /// Longest wait for the gateway's own tasks at the end.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
 
@@ -62,6 +65,8 @@ pub struct GatewayConfig {
     pub connections_max: usize,
     /// Bytes of each partition's last frames kept in memory for short absences.
     pub recent_bytes: usize,
+    /// How much history is read at a time; live events are never behind it.
+    pub history: HistoryBounds,
     /// How long an idle appender waits for more events; zero sends at once.
     pub linger: Duration,
     /// Over how long connections are told to move when the process ends.
@@ -84,6 +89,7 @@ impl Default for GatewayConfig {
             unacked_max: 256,
             connections_max: 19_000,
             recent_bytes: 4 * 1024 * 1024,
+            history: HistoryBounds::default(),
             linger: Duration::ZERO,
             drain_spread: Duration::from_secs(5),
             trusted_proxies: TrustedProxies::default(),
@@ -163,7 +169,7 @@ impl Gateway {
         let (journal, archive) = (Arc::clone(&ports.journal), Arc::clone(&ports.archive));
         let receipts = Receipts::new(Arc::clone(&archive), config.partitions, tasks.clone());
         let context = Arc::new(SessionContext {
-            reader: Arc::new(Reader::new(Arc::clone(&hub), journal, archive)),
+            reader: Arc::new(Reader::new(Arc::clone(&hub), journal, archive, config.history)),
             hub,
             ingest,
             rooms,
@@ -350,7 +356,7 @@ impl Connected<IncomingStream<'_, NoDelay>> for PeerAddress {
     }
 }
 
-/// A listener whose connections send small writes at once.
+/// A listener whose connections send small writes at once, and hold little that a peer does not take.
 pub struct NoDelay(TcpListener);
 
 impl axum::serve::Listener for NoDelay {
@@ -359,8 +365,9 @@ impl axum::serve::Listener for NoDelay {
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (stream, address) = axum::serve::Listener::accept(&mut self.0).await;
-        // A socket that refuses the option still works, only slower.
+        // A socket that refuses the options still works, only slower, or with more memory.
         let _ = stream.set_nodelay(true);
+        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_MAX);
         (stream, address)
     }
 

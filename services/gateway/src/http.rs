@@ -9,7 +9,7 @@ use crate::health::{self, Health};
 use crate::hub::Hub;
 use crate::ingest::Ingest;
 use crate::presence::Rooms;
-use crate::reader::Reader;
+use crate::reader::{Reader, Who};
 use crate::receipts::Receipts;
 use crate::session::SessionContext;
 use admin::AdminState;
@@ -103,6 +103,12 @@ impl HttpState {
         let held = self.connections.enter_stream(&caller.claims, until.clone());
         self.caller.verifier.check_revoked(&caller.claims)?;
         Ok((Self { draining: until, ..self.clone() }, held))
+    }
+
+    /// The same, with history read in the caller's line.
+    fn read_by(mut self, caller: &Caller) -> Self {
+        self.reader = self.reader.of(Who::user(&caller.claims.user));
+        self
     }
 
     fn next_publish(&self) -> u64 {

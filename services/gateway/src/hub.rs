@@ -101,6 +101,8 @@ pub(crate) struct Feed {
     pub(crate) wanted: Notify,
     /// How many need the tail, live or catching up.
     users: AtomicUsize,
+    /// Up to where every frame was sent to, or parked, all who are live.
+    done: Mutex<Option<Standing>>,
     /// What the tail has reached, while it runs.
     reached: watch::Sender<Option<Standing>>,
     recent_bytes_max: usize,
@@ -134,6 +136,7 @@ impl Feed {
             state: Mutex::default(),
             wanted: Notify::new(),
             users: AtomicUsize::new(0),
+            done: Mutex::default(),
             reached: watch::channel(None).0,
             recent_bytes_max,
             pace,
@@ -167,6 +170,7 @@ impl Feed {
         state.standing = Some(standing);
         state.recent.clear();
         (state.recent_bytes, state.last_id) = (0, None);
+        *self.done.lock() = Some(standing);
         drop(state);
         self.reached.send_replace(Some(standing));
     }
@@ -176,9 +180,15 @@ impl Feed {
         self.reached.send_replace(None);
         let mut state = self.state.lock();
         park_all(&mut state);
+        *self.done.lock() = None;
         state.standing = None;
         state.recent.clear();
         state.recent_bytes = 0;
+    }
+
+    /// Up to where every frame was sent to, or parked, all who are live.
+    fn done(&self) -> Option<Standing> {
+        *self.done.lock()
     }
 
     /// Where the tail stands, while it runs.
@@ -246,6 +256,7 @@ impl Feed {
             let Some(oldest) = state.recent.pop_front() else { break };
             state.recent_bytes -= oldest.bytes;
         }
+        *self.done.lock() = Some(Standing { epoch, last: seq });
         drop(guard);
         if self.reached.receiver_count() > 0 {
             self.reached.send_replace(Some(Standing { epoch, last: seq }));

@@ -37,5 +37,5 @@ mod ws;
 pub use gateway::{Gateway, GatewayConfig, GatewayPorts, PeerAddress};
 pub use http::openapi_document;
 pub use hub::Selection;
-pub use reader::{Page, Reader, Told};
+pub use reader::{HistoryBounds, Page, Reader, Told};
 pub use stats::{ChannelStats, GatewayStats, PartitionStats};

@@ -3,13 +3,13 @@
 //!
 //! Answers are always taken (their number is bounded by what a connection may have open, and a peer
 //! that does not read them is not read from). Live events are taken up to the bound; past it the
-//! subscription is *parked*: it keeps its position and nothing else, and is refilled by
-//! [`crate::feeder`] at the reader's own pace.
+//! subscription is *parked*: what waits for it is dropped, it keeps its position and nothing else, and
+//! is refilled by [`crate::feeder`] at the reader's own pace.
 
 use crate::hub::Subscription;
 use axum::extract::ws::Message;
 use futures::task::AtomicWaker;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -20,6 +20,11 @@ use tokio::sync::Notify;
 
 /// Bytes that a queued message costs beyond its text.
 const MESSAGE_OVERHEAD: usize = 64;
+/// This part of the bound may wait while a page of the past is added: who does not read is given no
+/// page beyond the one that the socket could not take.
+const ROOM: usize = 8;
+/// Places of the queue that are kept when it is empty.
+const PLACES_KEPT: usize = 64;
 
 /// A subscription that stopped being live, and the position that it was told everything up to.
 #[derive(Debug, Clone)]
@@ -35,10 +40,20 @@ pub(crate) struct Closing {
     pub(crate) reason: &'static str,
 }
 
+/// A message that waits.
+#[derive(Debug)]
+struct Queued {
+    message: Message,
+    /// The subscription whose live events these are, and where it stood before them.
+    of: Option<(u64, Position)>,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    messages: VecDeque<Message>,
+    messages: VecDeque<Queued>,
     bytes: usize,
+    /// Bytes that the connection's task took and has not written yet.
+    in_hand: usize,
     closing: Option<Closing>,
     parked: Vec<Parked>,
 }
@@ -84,32 +99,49 @@ impl Outbox {
         if self.is_gone() {
             return;
         }
-        let mut queue = self.queue.lock();
-        queue.bytes += size(&message);
-        queue.messages.push_back(message);
-        drop(queue);
+        self.queue.lock().push(message, None);
         self.waker.wake();
     }
 
-    /// Takes a live event unless the queue is full; says whether it was taken.
+    /// Takes something that may be left out, unless the queue is full; says whether it was taken.
     pub(crate) fn event(&self, message: &Message) -> bool {
+        self.take(message, None).is_ok()
+    }
+
+    /// Takes live events of subscription `id`, which stood at `before` until then. Where the queue is
+    /// full, all that waits for the subscription is dropped, and the answer is where it stands now.
+    pub(crate) fn live(
+        &self,
+        message: &Message,
+        id: u64,
+        before: Position,
+    ) -> Result<(), Position> {
+        self.take(message, Some((id, before)))
+            .map_err(|mut queue| queue.forget(id).unwrap_or(before))
+    }
+
+    /// Takes a message if there is room, else gives back the queue that has none.
+    fn take(
+        &self,
+        message: &Message,
+        of: Option<(u64, Position)>,
+    ) -> Result<(), MutexGuard<'_, Queue>> {
         if self.is_gone() {
-            return true;
+            return Ok(());
         }
         let mut queue = self.queue.lock();
         let was_idle = queue.messages.is_empty();
-        // Behind a parked subscription nothing of the same connection needs to hurry either, but it
-        // has its own position: only this queue's bytes decide.
-        if !was_idle && queue.bytes + size(message) > self.bound {
-            return false;
+        // What is larger than the whole queue is taken by an empty one.
+        let waits = queue.waits();
+        if waits > 0 && waits + size(message) > self.bound {
+            return Err(queue);
         }
-        queue.bytes += size(message);
-        queue.messages.push_back(message.clone());
+        queue.push(message.clone(), of);
         drop(queue);
         if was_idle {
             self.waker.wake();
         }
-        true
+        Ok(())
     }
 
     /// Notes that a subscription is no longer live, for the connection's task to refill it.
@@ -140,21 +172,22 @@ impl Outbox {
         self.waker.register(cx.waker());
         let mut queue = self.queue.lock();
         debug_assert!(messages.is_empty(), "what was taken before is sent first");
-        std::mem::swap(messages, &mut queue.messages);
+        messages.extend(queue.messages.drain(..).map(|queued| queued.message));
+        queue.messages.shrink_to(PLACES_KEPT);
         parked.append(&mut queue.parked);
-        queue.bytes = 0;
+        queue.in_hand = std::mem::take(&mut queue.bytes);
         let closing = queue.closing.clone();
         drop(queue);
         self.room.notify_waiters();
         closing
     }
 
-    /// Bytes that wait to be taken by the connection's task.
+    /// Bytes that wait to be written to the socket.
     pub(crate) fn bytes(&self) -> usize {
-        self.queue.lock().bytes
+        self.queue.lock().waits()
     }
 
-    /// Waits until less than half of the bound is queued; `false` if the connection has gone.
+    /// Waits until next to nothing waits before a page; `false` if the connection has gone.
     pub(crate) async fn room(&self) -> bool {
         loop {
             let notified = self.room.notified();
@@ -163,7 +196,7 @@ impl Outbox {
             if self.is_gone() {
                 return false;
             }
-            if self.bytes() < self.bound / 2 {
+            if self.bytes() <= self.bound / ROOM {
                 return true;
             }
             notified.await;
@@ -182,6 +215,32 @@ impl Outbox {
     /// Whether the connection has ended.
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
+    }
+}
+
+impl Queue {
+    const fn waits(&self) -> usize {
+        self.bytes + self.in_hand
+    }
+
+    fn push(&mut self, message: Message, of: Option<(u64, Position)>) {
+        self.bytes += size(&message);
+        self.messages.push_back(Queued { message, of });
+    }
+
+    /// Drops what waits for a subscription; where it stood before that, if there was anything.
+    fn forget(&mut self, id: u64) -> Option<Position> {
+        let (mut stood, mut bytes) = (None, 0);
+        self.messages.retain(|queued| match queued.of {
+            Some((of, before)) if of == id => {
+                stood.get_or_insert(before);
+                bytes += size(&queued.message);
+                false
+            }
+            _ => true,
+        });
+        self.bytes -= bytes;
+        stood
     }
 }
 

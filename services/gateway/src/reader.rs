@@ -5,6 +5,10 @@
 mod collect;
 mod count;
 mod scan;
+mod turns;
+
+pub use turns::HistoryBounds;
+pub(crate) use turns::Who;
 
 use crate::hub::{Hub, Selection, after_frame, next_frame};
 use collect::{Collector, continue_from, of_archive, page_of_recent};
@@ -15,19 +19,15 @@ use std::time::Duration;
 use stormwire_archive::{Archive, ArchiveError, HistoryPage, HistoryQuery, StoredEvent};
 use stormwire_core::{Channel, Epoch, ErrorCode, Offset, Partition, Position, Refusal, Timestamp};
 use stormwire_journal::{Journal, JournalError, Tip};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use turns::{Turn, Turns};
 
 /// Events of one page while a time is looked for.
 const SEARCH_EVENTS: usize = 1_000;
-/// Reads of history at the same time in this process; live traffic is never behind them.
-const READS_MAX: usize = 16;
 /// How often a page is asked for anew because the journal was trimmed in between.
 const JOINS_MAX: usize = 3;
 /// How long it is known where a journal begins.
 const START_KNOWN_FOR: Duration = Duration::from_secs(1);
-/// How long a read may wait for its turn.
-const TURN_MAX: Duration = Duration::from_secs(5);
 
 /// Before everything.
 const START: Position = Position { epoch: Epoch(0), offset: Offset(0) };
@@ -47,6 +47,8 @@ pub struct Page {
     /// Stretches that are missing and always will be: after the first position, up to the second. Where
     /// the second is the lower one, the reader stood above everything that there is.
     pub gaps: Vec<(Position, Position)>,
+    /// Held for as long as the page: what is made of it counts as the read does.
+    pub(crate) turn: Option<Turn>,
 }
 
 /// One thing that a reader is told.
@@ -62,9 +64,10 @@ impl Page {
     /// Events and gaps in the order in which a reader that goes forward is to be told them: whoever was
     /// told something was told everything before it.
     pub fn into_told(self) -> impl Iterator<Item = Told> {
-        let (mut gaps, mut events) =
-            (self.gaps.into_iter().peekable(), self.events.into_iter().peekable());
+        let Self { gaps, events, turn, .. } = self;
+        let (mut gaps, mut events) = (gaps.into_iter().peekable(), events.into_iter().peekable());
         std::iter::from_fn(move || {
+            let _turn = &turn;
             let event_is_due = match (gaps.peek(), events.peek()) {
                 (Some((_, to)), Some(event)) => event.position <= *to,
                 (None, _) => true,
@@ -83,21 +86,35 @@ impl Page {
 type Start = (Instant, Position);
 
 /// Reads history for every transport.
+#[derive(Clone)]
 pub struct Reader {
     hub: Arc<Hub>,
     journal: Arc<dyn Journal>,
     archive: Arc<dyn Archive>,
-    turns: Semaphore,
-    scans: Scans,
+    turns: Arc<Turns>,
+    who: Who,
+    scans: Arc<Scans>,
     /// Where each partition's journal went on by itself, and when that was asked.
-    starts: Box<[Mutex<Option<Start>>]>,
+    starts: Arc<[Mutex<Option<Start>>]>,
 }
 
 impl Reader {
-    pub(crate) fn new(hub: Arc<Hub>, journal: Arc<dyn Journal>, archive: Arc<dyn Archive>) -> Self {
-        let scans = Scans::new(hub.partitions());
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        journal: Arc<dyn Journal>,
+        archive: Arc<dyn Archive>,
+        bounds: HistoryBounds,
+    ) -> Self {
+        let scans = Arc::new(Scans::new(hub.partitions()));
         let starts = hub.partitions().all().map(|_| Mutex::default()).collect();
-        Self { hub, journal, archive, turns: Semaphore::new(READS_MAX), scans, starts }
+        let turns = Turns::new(bounds);
+        Self { hub, journal, archive, turns, who: Who::OURSELVES, scans, starts }
+    }
+
+    /// The same reader, in the line of `who`.
+    #[must_use]
+    pub(crate) fn of(&self, who: Who) -> Arc<Self> {
+        Arc::new(Self { who, ..self.clone() })
     }
 
     /// The oldest events behind `after`: at most `limit` and about `bytes` of data. An empty page
@@ -123,12 +140,15 @@ impl Reader {
             }
             return Ok(page_of_recent(selection, after, standing, &frames, limit, bytes));
         }
-        let _turn = self.turn().await?;
+        // Whoever read the journal while this one waited for its turn has read it for both.
+        let asked = Instant::now();
+        let turn = self.turn().await?;
         let from = match self.archived(selection, partition, after, limit, bytes).await {
             Ok(page) => match continue_from(&page, after) {
                 Ok(position) => position,
                 Err(next) => {
                     let mut page = of_archive(page, after, Some(next));
+                    page.turn = Some(turn);
                     // What the archive does not have yet, the journal has. With the journal away, the
                     // archive is all there is.
                     let tip = self.tip_of(partition).await;
@@ -145,7 +165,8 @@ impl Reader {
                 after
             }
         };
-        self.scan_after(partition, selection, from, limit, bytes).await
+        let page = self.scan_after(partition, selection, from, (limit, bytes), asked).await?;
+        Ok(Page { turn: Some(turn), ..page })
     }
 
     async fn archived(
@@ -214,21 +235,22 @@ impl Reader {
         limit: usize,
         bytes: usize,
     ) -> Result<Page, Refusal> {
-        let _turn = self.turn().await?;
+        let turn = self.turn().await?;
         let selection = Selection::Channel(channel.clone());
         let partition = self.hub.feed(channel).partition;
         let (archived, tip) =
             self.archived_before(channel, partition, before, limit, bytes).await?;
         let Some(tip) = tip else {
             let next = archived.events.first().map(|event| event.position);
-            return Ok(of_archive(archived, START, next));
+            return Ok(Page { turn: Some(turn), ..of_archive(archived, START, next) });
         };
         // What the archive does not have yet is newer than all that it has.
         let from = archived.ledger.map(|entry| after_frame(entry.epoch, entry.last_seq));
         let mut at = from.unwrap_or_else(|| before_first(tip));
         let mut page = of_archive(archived, START, None);
         while at < after_frame(tip.epoch, tip.last) {
-            let newer = self.scan_after(partition, &selection, at, limit, bytes).await?;
+            let bounds = (limit, bytes);
+            let newer = self.scan_after(partition, &selection, at, bounds, Instant::now()).await?;
             page.gaps.extend(newer.gaps);
             page.events.extend(
                 newer.events.into_iter().filter(|event| before.is_none_or(|b| event.position < b)),
@@ -242,6 +264,7 @@ impl Reader {
             }
         }
         page.next = page.events.first().map(|event| event.position);
+        page.turn = Some(turn);
         Ok(page)
     }
 
@@ -352,12 +375,12 @@ impl Reader {
         partition: Partition,
         selection: &Selection,
         from: Position,
-        limit: usize,
-        bytes: usize,
+        (limit, bytes): (usize, usize),
+        asked: Instant,
     ) -> Result<Page, Refusal> {
-        let mut scan = self.scans.read(&*self.journal, partition, from).await?;
+        let mut scan = self.scans.read(&*self.journal, partition, from, asked).await?;
         if scan.is_stale && scan.from(next_frame(from)).next().is_none() {
-            scan = self.scans.read(&*self.journal, partition, from).await?;
+            scan = self.scans.read(&*self.journal, partition, from, Instant::now()).await?;
         }
         if from > scan.tip {
             return self.above(partition, from).await;
@@ -426,24 +449,17 @@ impl Reader {
         log(&*self.journal, partition).await
     }
 
-    async fn turn(&self) -> Result<tokio::sync::SemaphorePermit<'_>, Refusal> {
-        match tokio::time::timeout(TURN_MAX, self.turns.acquire()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Refusal::new(
-                ErrorCode::Overloaded,
-                "too many reads of history at once on this server",
-            )
-            .retry_after(Duration::from_secs(1))),
-        }
+    async fn turn(&self) -> Result<Turn, Refusal> {
+        self.turns.take(self.who).await
     }
 }
 
-/// Where the log stands. One that nobody has opened yet is opened.
 /// Behind what the journal no longer has.
 fn before_first(tip: Tip) -> Position {
     after_frame(tip.epoch, tip.first.saturating_sub(1))
 }
 
+/// Where the log stands. One that nobody has opened yet is opened.
 async fn log(journal: &dyn Journal, partition: Partition) -> Result<Tip, Refusal> {
     match journal.tip(partition).await {
         Ok(tip) => Ok(tip),

@@ -166,7 +166,9 @@ impl Session {
 
     /// Refills subscriptions that were parked.
     pub(crate) fn refill(&self, parked: Vec<Parked>) {
-        self.refills.add(parked, &self.context.reader, &self.context.tasks);
+        if !parked.is_empty() {
+            self.refills.add(parked, &self.reader(), &self.context.tasks);
+        }
     }
 
     fn message_limits(&self) -> MessageLimits {

@@ -25,8 +25,12 @@ const PING_SPREAD: Duration = Duration::from_secs(5);
 const CLOSE_MAX: Duration = Duration::from_secs(5);
 /// Bytes of the read buffer of each connection.
 const READ_BUFFER: usize = 4 * 1024;
-/// Bytes gathered before a write is forced within one turn.
-const WRITE_BUFFER: usize = 64 * 1024;
+/// Bytes gathered before a write is forced within one turn. A connection keeps this much, and as much
+/// again, once it was busy.
+const WRITE_BUFFER: usize = 16 * 1024;
+/// Most bytes of one connection that wait for a peer outside of the kernel's bound: a message, and what
+/// was gathered before it.
+const WRITE_BUFFER_MAX: usize = 4 * 1024 * 1024;
 
 /// What a connection's task has to deal with.
 #[derive(Debug)]
@@ -61,7 +65,7 @@ pub fn configure(upgrade: WebSocketUpgrade, message_bytes_max: usize) -> WebSock
     upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(WRITE_BUFFER * 64)
+        .max_write_buffer_size(WRITE_BUFFER_MAX)
         .max_message_size(message_bytes_max)
         .max_frame_size(message_bytes_max)
 }

@@ -107,6 +107,8 @@ pub(crate) struct GatewayValues {
     /// Whether the web app is served.
     pub(crate) app: bool,
     pub(crate) connections_max: usize,
+    pub(crate) history_reads: usize,
+    pub(crate) history_waiting: usize,
     pub(crate) cors_origins: Vec<String>,
     pub(crate) trusted_proxies: TrustedProxies,
 }
@@ -175,6 +177,8 @@ impl Config {
                 linger: get.span("gateway.linger"),
                 app: get.text("gateway.app") == "yes",
                 connections_max: get.size("gateway.connections_max"),
+                history_reads: get.size("gateway.history_reads"),
+                history_waiting: get.size("gateway.history_waiting"),
                 cors_origins: get.list("gateway.cors_origins"),
                 trusted_proxies: get.networks("gateway.trusted_proxies", &mut problems),
             },

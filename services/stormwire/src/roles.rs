@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{Clock, SystemClock};
 use stormwire_engine::{Engines, Ports, Signals};
-use stormwire_gateway::{Gateway, GatewayConfig, GatewayPorts, forward};
+use stormwire_gateway::{Gateway, GatewayConfig, GatewayPorts, HistoryBounds, forward};
 use stormwire_identity::{DevelopmentKey, TokenRequest, openapi_document};
 use stormwire_limits::{Limiter, Limits, LimitsConfig, Rule};
 use stormwire_messages::{MessagesConfig, Worker};
@@ -282,6 +282,10 @@ fn gateway_config(config: &Config) -> GatewayConfig {
         partitions: config.partitions,
         event_bytes_max: config.gateway.event_bytes_max,
         connections_max: config.gateway.connections_max,
+        history: HistoryBounds {
+            reads: config.gateway.history_reads,
+            waiting: config.gateway.history_waiting,
+        },
         linger: config.gateway.linger,
         drain_spread: config.shutdown_spread,
         trusted_proxies: config.gateway.trusted_proxies.clone(),

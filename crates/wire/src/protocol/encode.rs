@@ -168,8 +168,9 @@ fn message_json(out: &mut BytesMut, message: &ServerMessage<'_>) {
                     object.text("channel", channel.as_str());
                     None
                 }
-                GapTarget::Pattern { pattern, cursor } => {
+                GapTarget::Pattern { pattern, partition, cursor } => {
                     object.text("pattern", pattern);
+                    object.number("partition", partition.0);
                     Some(cursor.encode())
                 }
             };

@@ -183,7 +183,10 @@ impl EventsEncoder {
         object.text("channel", channel);
         object.number("epoch", self.epoch.0);
         json_body(&mut object, &self.body);
-        page_end(object, more, next.map(|next| next.to_string()).as_deref(), gaps);
+        let next = next.map(|next| next.to_string());
+        page_end(object, more, next.as_deref(), gaps, |object, (from, to)| {
+            gap_ends(object, *from, *to);
+        });
         self.finish(out)
     }
 
@@ -194,13 +197,16 @@ impl EventsEncoder {
         pattern: &str,
         more: bool,
         next: &Cursor,
-        gaps: &[(Position, Position)],
+        gaps: &[(Partition, Position, Position)],
     ) -> Bytes {
         let mut out = self.json_buffer(pattern);
         let mut object = Object::new(&mut out);
         object.text("pattern", pattern);
         json_body(&mut object, &self.body);
-        page_end(object, more, Some(&next.encode()), gaps);
+        page_end(object, more, Some(&next.encode()), gaps, |object, (partition, from, to)| {
+            object.number("partition", partition.0);
+            gap_ends(object, *from, *to);
+        });
         self.finish(out)
     }
 
@@ -348,14 +354,24 @@ impl EventsBody {
     }
 }
 
-fn page_end(mut object: Object<'_>, more: bool, next: Option<&str>, gaps: &[(Position, Position)]) {
+fn gap_ends(object: &mut Object<'_>, from: Position, to: Position) {
+    object.text("from", &from.to_string());
+    object.text("to", &to.to_string());
+}
+
+fn page_end<G>(
+    mut object: Object<'_>,
+    more: bool,
+    next: Option<&str>,
+    gaps: &[G],
+    write: impl Fn(&mut Object<'_>, &G),
+) {
     object.flag("more", more);
     object.optional_text("next", next);
     if !gaps.is_empty() {
-        list(object.member("gaps"), gaps, |out, (from, to)| {
+        list(object.member("gaps"), gaps, |out, gap| {
             let mut object = Object::new(out);
-            object.text("from", &from.to_string());
-            object.text("to", &to.to_string());
+            write(&mut object, gap);
             object.end();
         });
     }

@@ -3,7 +3,7 @@
 use super::{Cursor, MemberChange, MembersPage, OutEvent, Payload, RequestId};
 use std::borrow::Cow;
 use std::time::Duration;
-use stormwire_core::{Channel, Epoch, ErrorCode, Offset, Position, Refusal, Timestamp};
+use stormwire_core::{Channel, Epoch, ErrorCode, Offset, Partition, Position, Refusal, Timestamp};
 
 /// One message of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,6 +224,8 @@ pub enum GapTarget {
     Pattern {
         /// Which, as it was written.
         pattern: Box<str>,
+        /// The partition.
+        partition: Partition,
         /// Where the subscription stands now.
         cursor: Cursor,
     },

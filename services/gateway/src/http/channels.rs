@@ -145,6 +145,7 @@ pub(super) async fn one(
     InPath(channel): InPath,
 ) -> Result<Response, Problem> {
     caller.require(Action::History, channel.as_str())?;
+    let state = state.read_by(&caller);
     let listed = state.archive.channel(&channel).await.map_err(archive_refusal)?;
     let page = state.reader.before(&channel, None, 1, 1).await?;
     if listed.is_none() && page.events.is_empty() {

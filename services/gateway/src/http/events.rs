@@ -65,6 +65,7 @@ pub(super) async fn page(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let (state, held) = state.lasting(&caller)?;
+    let state = state.read_by(&caller);
     let is_stream =
         header_text(&headers, &header::ACCEPT).unwrap_or_default().contains("text/event-stream");
     let last_seen = header_text(&headers, &LAST_EVENT_ID).filter(|text| !text.is_empty());

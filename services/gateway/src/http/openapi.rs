@@ -65,7 +65,7 @@ pub(crate) struct PatternPage {
     /// The cursor where the next page begins: `after`.
     next: String,
     /// Stretches of the log that are missing and always will be.
-    gaps: Option<Vec<Gap>>,
+    gaps: Option<Vec<PlacedGap>>,
 }
 
 /// An event that names its channel.
@@ -94,6 +94,17 @@ pub(crate) enum Pages {
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what wire writes")]
 pub(crate) struct Gap {
+    /// `epoch:offset`.
+    from: String,
+    /// `epoch:offset`.
+    to: String,
+}
+
+/// A stretch that is missing of one partition, which holds some of the channels.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what wire writes")]
+pub(crate) struct PlacedGap {
+    partition: u32,
     /// `epoch:offset`.
     from: String,
     /// `epoch:offset`.

@@ -55,6 +55,7 @@ pub(super) async fn get(
     InPath(channel): InPath,
 ) -> Result<axum::Json<ReadPosition>, Problem> {
     require(&caller, &channel)?;
+    let state = state.read_by(&caller);
     let user = &caller.claims.user;
     let position = state.archive.read_position(user, &channel).await.map_err(archive_refusal)?;
     Ok(axum::Json(answer(&state, &channel, position).await?))
@@ -78,6 +79,7 @@ pub(super) async fn put(
     body: Body,
 ) -> Result<axum::Json<ReadPosition>, Problem> {
     require(&caller, &channel)?;
+    let state = state.read_by(&caller);
     let text = stormwire_web::body(body, BODY_BYTES_MAX).await?;
     let asked: SetReadPosition = serde_json::from_slice(&text).map_err(|error| {
         let due = "{\"position\":\"epoch:offset\",\"force\":false} is due";

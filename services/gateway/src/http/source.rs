@@ -31,10 +31,17 @@ struct Part {
     watch: Watch,
 }
 
+/// One thing that is told.
+pub(super) struct Placed {
+    pub(super) told: Told,
+    pub(super) partition: Partition,
+    /// The place behind it.
+    pub(super) place: String,
+}
+
 /// What was read.
 pub(super) struct Batch {
-    /// Each with the place behind it.
-    pub(super) told: Vec<(Told, String)>,
+    pub(super) told: Vec<Placed>,
     /// Whether there is more already.
     pub(super) more: bool,
 }
@@ -58,11 +65,11 @@ impl Source {
         Ok(Self { partitions: state.partitions, parts, pattern: None, cursor, turn: 0 })
     }
 
-    /// A pattern's channels behind `after`, or from now on.
+    /// A pattern's channels behind `after`, a cursor and the field that it came in, or from now on.
     pub(super) async fn pattern(
         state: &HttpState,
         pattern: &Pattern,
-        after: Option<Cursor>,
+        after: Option<(&str, Cursor)>,
     ) -> Result<Self, Refusal> {
         let prefix = prefix_of(pattern)?;
         let part = |partition| {
@@ -72,7 +79,7 @@ impl Source {
         };
         let parts: Vec<_> = state.partitions.all().map(part).collect();
         let start = async |partition| match &after {
-            Some(cursor) => place_in(cursor, partition).map(|at| (partition, at)),
+            Some((field, cursor)) => place_in(field, cursor, partition).map(|at| (partition, at)),
             None => Ok((partition, state.reader.tip_of(partition).await?)),
         };
         let cursor = Cursor::new(try_join_all(state.partitions.all().map(start)).await?);
@@ -124,8 +131,7 @@ impl Source {
                     Told::Gap(_, to) => *to,
                 };
                 self.cursor.set(partition, at);
-                let place = self.place();
-                told.push((one, place));
+                told.push(Placed { told: one, partition, place: self.place() });
             }
             self.cursor.set(partition, next);
         }
@@ -141,6 +147,11 @@ impl Source {
     pub(super) async fn moved(&mut self, deadline: Instant, state: &HttpState) -> bool {
         let watches = self.parts.iter_mut().map(|part| &mut part.watch);
         watch::any_moved(watches, deadline, &state.draining).await
+    }
+
+    /// Whether it is all channels that a pattern matches.
+    pub(super) const fn is_pattern(&self) -> bool {
+        self.pattern.is_some()
     }
 
     /// Writes an event as it is given in this source's pages and streams.

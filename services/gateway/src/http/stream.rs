@@ -5,7 +5,7 @@
 
 use super::HttpState;
 use super::events::PAGE_BYTES;
-use super::source::{Batch, Source};
+use super::source::{Batch, Placed, Source};
 use crate::connections::RegisteredStream;
 use crate::reader::Told;
 use axum::body::Body;
@@ -90,10 +90,14 @@ impl Reading {
 
     fn render(&self, batch: &Batch) -> Bytes {
         let mut out = BytesMut::new();
-        for (told, place) in &batch.told {
+        for Placed { told, partition, place } in &batch.told {
             match told {
                 Told::Gap(from, to) => {
-                    let data = format!("{{\"from\":\"{from}\",\"to\":\"{to}\"}}");
+                    let partition = match self.source.is_pattern() {
+                        true => format!("\"partition\":{},", partition.0),
+                        false => String::new(),
+                    };
+                    let data = format!("{{{partition}\"from\":\"{from}\",\"to\":\"{to}\"}}");
                     field(&mut out, Some(place), Some("gap"), data.as_bytes());
                 }
                 Told::Event(event) => {

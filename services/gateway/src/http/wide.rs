@@ -2,7 +2,7 @@
 
 use super::events::PAGE_BYTES;
 use super::query::{Parameters, parse_cursor};
-use super::source::{Batch, Source};
+use super::source::{Batch, Placed, Source};
 use super::{HttpState, stream};
 use crate::connections::RegisteredStream;
 use crate::reader::Told;
@@ -32,8 +32,8 @@ pub(super) async fn events(
     request: &Request<'_>,
 ) -> Result<Response, Refusal> {
     let after = match request.last_seen {
-        Some(text) => Some(parse_cursor("Last-Event-ID", text)?),
-        None => request.parameters.cursor("after")?,
+        Some(text) => Some(("Last-Event-ID", parse_cursor("Last-Event-ID", text)?)),
+        None => request.parameters.cursor("after")?.map(|cursor| ("after", cursor)),
     };
     let action = if request.is_stream { Action::Subscribe } else { Action::History };
     caller.claims.require(action, Target::Pattern(pattern))?;
@@ -71,10 +71,10 @@ async fn poll(
 fn encode(source: &Source, pattern: &str, batch: &Batch) -> Bytes {
     let mut encoder = EventsEncoder::new(Codec::Json, Partition(0), Epoch::FIRST);
     let mut gaps = Vec::new();
-    for (told, _) in &batch.told {
+    for Placed { told, partition, .. } in &batch.told {
         match told {
             Told::Event(event) => source.push(&mut encoder, event),
-            Told::Gap(from, to) => gaps.push((*from, *to)),
+            Told::Gap(from, to) => gaps.push((*partition, *from, *to)),
         }
     }
     encoder.pattern_page(pattern, batch.more, source.cursor(), &gaps)

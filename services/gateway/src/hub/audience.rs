@@ -66,10 +66,14 @@ impl Audiences {
             }
         };
         live.push(Arc::clone(subscription));
+        if let Some(wide) = &subscription.wide {
+            wide.entered(subscription.feed());
+        }
     }
 
     pub(super) fn leave(&mut self, subscription: &Subscription) {
         let stays = |live: &Arc<Subscription>| live.id != subscription.id;
+        subscription.left();
         match &subscription.selection {
             Selection::Channel(channel) => {
                 let Some(live) = self.channels.get_mut(channel.as_str()) else { return };
@@ -98,7 +102,8 @@ impl Audiences {
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Arc<Subscription>> {
         let channels = std::mem::take(&mut self.channels).into_values().flatten();
         let patterns = std::mem::take(&mut self.patterns).into_values().flatten();
-        channels.chain(patterns.flat_map(|audience| audience.live))
+        let all = channels.chain(patterns.flat_map(|audience| audience.live));
+        all.inspect(|subscription| subscription.left())
     }
 
     /// Sends a frame's events to those who want them; who has no room for them is parked.
@@ -179,9 +184,11 @@ impl<'a> Part<'a> {
             let message = render::events(codec, channel, self.body(codec, place));
             self.messages[index(codec)] = Some(message);
         }
-        let message = self.messages[index(codec)].as_ref();
-        let taken = message.is_none_or(|message| subscription.outbox.event(message));
-        settle(taken, self.count, subscription, place, tally)
+        let taken = match &self.messages[index(codec)] {
+            Some(message) => subscription.outbox.live(message, subscription.id, place.before),
+            None => Ok(()),
+        };
+        settle(taken, self.count, subscription, tally)
     }
 }
 
@@ -203,24 +210,26 @@ fn deliver_wide(
         subscription.outbox.event(&message)
     });
     let count = parts.iter().map(|part| part.count).sum();
-    settle(taken, count, subscription, place, tally)
+    // Every message that waits names all partitions in its cursor: none of them can be dropped.
+    settle(taken.then_some(()).ok_or(place.before), count, subscription, tally)
 }
 
+/// Counts what became of a delivery; `false` if the subscription is parked, at the position given.
 fn settle(
-    taken: bool,
+    taken: Result<(), Position>,
     count: u64,
     subscription: &Arc<Subscription>,
-    place: &Place,
     tally: &mut Tally,
 ) -> bool {
-    if taken {
-        tally.delivered += count;
-    } else {
-        let position = place.before;
-        subscription.outbox.park(Parked { subscription: Arc::clone(subscription), position });
-        tally.parked += 1;
+    match taken {
+        Ok(()) => tally.delivered += count,
+        Err(position) => {
+            subscription.left();
+            subscription.outbox.park(Parked { subscription: Arc::clone(subscription), position });
+            tally.parked += 1;
+        }
     }
-    taken
+    taken.is_ok()
 }
 
 /// The part of a channel's name, or of a prefix, before the colon.

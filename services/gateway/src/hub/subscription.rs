@@ -35,30 +35,54 @@ impl Selection {
 pub(crate) struct Wide {
     /// The pattern as it was written.
     pub(crate) text: Box<str>,
-    cursor: Mutex<Cursor>,
+    parts: Mutex<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    cursor: Cursor,
+    /// Where it is live: there it has been given all that the feed is done with.
+    live: Vec<Arc<Feed>>,
 }
 
 impl Wide {
     pub(crate) fn new(text: Box<str>, cursor: Cursor) -> Self {
-        Self { text, cursor: Mutex::new(cursor) }
+        Self { text, parts: Mutex::new(Parts { cursor, live: Vec::new() }) }
     }
 
     /// Moves one partition on, where `send` sends what was on the way there, with the cursor that is
-    /// true afterwards. `false` where `send` says that it was not sent; then nothing has moved.
+    /// true afterwards; the others in which it is live move with it, however quiet they are. `false`
+    /// where `send` says that it was not sent; then nothing has moved.
     pub(crate) fn advance(
         &self,
         partition: Partition,
         position: Position,
         send: impl FnOnce(&Cursor) -> bool,
     ) -> bool {
-        let mut cursor = self.cursor.lock();
-        let mut next = cursor.clone();
+        let mut parts = self.parts.lock();
+        let mut next = parts.cursor.clone();
+        // A feed is done with a frame after it has sent or parked, and for either it waits for us.
+        for feed in parts.live.iter().filter(|feed| feed.partition != partition) {
+            if let Some(done) = feed.done() {
+                next.advance(feed.partition, done.position());
+            }
+        }
         next.set(partition, position);
         let sent = send(&next);
         if sent {
-            *cursor = next;
+            parts.cursor = next;
         }
         sent
+    }
+
+    /// It is live in a partition; the caller holds the feed.
+    pub(super) fn entered(&self, feed: &Arc<Feed>) {
+        self.parts.lock().live.push(Arc::clone(feed));
+    }
+
+    /// It is no longer live in a partition; the caller holds the feed.
+    pub(super) fn left(&self, partition: Partition) {
+        self.parts.lock().live.retain(|feed| feed.partition != partition);
     }
 }
 
@@ -100,6 +124,13 @@ impl Subscription {
     /// Whether it was ended; it never becomes live again then.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire) || self.outbox.is_gone()
+    }
+
+    /// It is no longer live; the caller holds the feed.
+    pub(super) fn left(&self) {
+        if let Some(wide) = &self.wide {
+            wide.left(self.feed().partition);
+        }
     }
 
     pub(super) fn cancel(&self) {

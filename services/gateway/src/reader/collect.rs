@@ -27,7 +27,7 @@ pub(super) fn of_archive(page: HistoryPage, after: Position, next: Option<Positi
         .iter()
         .map(|gap| (before(at(gap.epoch, gap.from)).max(after), at(gap.epoch, gap.to)));
     let next = next.or_else(|| page.events.last().map(|event| event.position));
-    Page { gaps: gaps.collect(), events: page.events, next, more: page.more }
+    Page { gaps: gaps.collect(), events: page.events, next, more: page.more, turn: None }
 }
 
 pub(super) fn page_of_recent(
@@ -134,7 +134,7 @@ impl<'a> Collector<'a> {
     /// The page, of a log that ends at `tip`; `stale` where it may have grown since.
     pub(super) fn page(self, tip: Position, stale: bool) -> Page {
         let more = self.full || stale || self.at < tip;
-        Page { events: self.events, next: Some(self.at), more, gaps: self.gaps }
+        Page { events: self.events, next: Some(self.at), more, gaps: self.gaps, turn: None }
     }
 }
 

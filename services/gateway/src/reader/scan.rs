@@ -99,14 +99,15 @@ impl Scans {
         Self { gates, kept: Mutex::default() }
     }
 
-    /// The frames behind `from`, at least one if there is one.
+    /// The frames behind `from`, at least one if there was one when it was asked for.
     pub(super) async fn read(
         &self,
         journal: &dyn Journal,
         partition: Partition,
         from: Position,
+        asked: Instant,
     ) -> Result<Seen, Refusal> {
-        let (asked, due) = (Instant::now(), next_frame(from).max(1));
+        let due = next_frame(from).max(1);
         let _gate = self.gates[usize::from(partition.0)].lock().await;
         let answers = |scan: &&Arc<Scan>| scan.answers(partition, from.epoch, due, asked);
         let known = self.kept.lock().iter().rev().find(answers).cloned();
@@ -162,8 +163,8 @@ async fn scan(
         places.push(Scanned::End { seq: first, onward, lost_from });
     }
     // Where the log ends may be said before a frame that was read already.
-    let last = places.last().map_or(0, Scanned::seq);
-    let tip = tip.max(after_frame(epoch, last));
+    let last = places.last().map(|place| after_frame(epoch, place.seq()));
+    let tip = last.map_or(tip, |last| tip.max(last));
     Ok(Scan { partition, epoch, first, places, tip, begun })
 }
 

@@ -60,6 +60,7 @@ impl World {
             Arc::clone(&hub),
             Arc::clone(&journal) as Arc<dyn Journal>,
             engine.archive(),
+            HistoryBounds::default(),
         );
         journal.open(P0).await.unwrap();
         Self { engine, journal, hub, reader, dir }
@@ -68,7 +69,8 @@ impl World {
     /// The same, with a reader that has read nothing yet.
     fn with_another_reader(mut self) -> Self {
         let journal = Arc::clone(&self.journal) as Arc<dyn Journal>;
-        self.reader = Reader::new(Arc::clone(&self.hub), journal, self.engine.archive());
+        let (hub, archive) = (Arc::clone(&self.hub), self.engine.archive());
+        self.reader = Reader::new(hub, journal, archive, HistoryBounds::default());
         self
     }
 
@@ -78,10 +80,14 @@ impl World {
     }
 
     /// What one is told from `from` on, by the reader's own pages.
-    async fn told(&self, selection: &Selection, mut from: Position) -> Vec<Told> {
+    async fn told(&self, selection: &Selection, from: Position) -> Vec<Told> {
+        Self::told_by(&self.reader, selection, from).await
+    }
+
+    async fn told_by(reader: &Reader, selection: &Selection, mut from: Position) -> Vec<Told> {
         let mut told = Vec::new();
         loop {
-            let page = self.reader.after(selection, from, 3, 1 << 20).await.unwrap();
+            let page = reader.after(selection, from, 3, 1 << 20).await.unwrap();
             let (next, more) = (page.next.unwrap(), page.more);
             told.extend(page.into_told());
             if !more || next == from {
@@ -158,7 +164,11 @@ async fn what_is_trimmed_while_it_is_read_comes_from_the_archive() {
     }
     // Between the archive's answer and the journal's: the next page goes to the archive again.
     let selection = Selection::Channel(channel("a:x"));
-    let page = world.reader.scan_after(P0, &selection, at(2, 4095), 10, 1 << 20).await.unwrap();
+    let page = world
+        .reader
+        .scan_after(P0, &selection, at(2, 4095), (10, 1 << 20), Instant::now())
+        .await
+        .unwrap();
     assert!(page.events.is_empty() && page.gaps.is_empty() && page.more, "{page:?}");
     assert_eq!(page.next, Some(at(2, 4095)));
 }
@@ -182,7 +192,8 @@ async fn a_thousand_readers_of_quiet_channels_share_their_reads() {
     let before = (reads(), tips());
     let one = async |reader: usize| {
         let selection = Selection::Channel(channel(&format!("quiet:{reader}")));
-        world.told(&selection, START).await
+        let line = Who::connection(reader as u64);
+        World::told_by(&world.reader.of(line), &selection, START).await
     };
     let all = join_all((0..READERS).map(one)).await;
     for (reader, told) in all.iter().enumerate() {

@@ -140,7 +140,8 @@ impl Gathered {
                     if !waiting.is_empty() {
                         send(flush(&mut waiting, &at(from)));
                     }
-                    let target = GapTarget::Pattern { pattern: pattern.into(), cursor: at(to) };
+                    let pattern = pattern.into();
+                    let target = GapTarget::Pattern { pattern, partition, cursor: at(to) };
                     send(message(codec, &ServerMessage::Gap(Gap { target, from, to })));
                 }
             }

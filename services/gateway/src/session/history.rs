@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::hub::Selection;
-use crate::reader::{self, Reader};
+use crate::reader::{self, Reader, Who};
 use crate::render::{self, Direction};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,6 +17,11 @@ const READS_MAX: usize = 4;
 const PAGE_BYTES: usize = 512 * 1024;
 
 impl Session {
+    /// Reads history in this connection's line.
+    pub(super) fn reader(&self) -> Arc<Reader> {
+        self.context.reader.of(Who::connection(self.registered.id))
+    }
+
     pub(super) fn history(&self, id: Option<RequestId>, query: History) -> Result<(), Refusal> {
         let signed_in = self.signed_in.as_ref().ok_or_else(super::connect_first)?;
         let channel = query.channel;
@@ -27,7 +32,7 @@ impl Session {
             let refusal = Refusal::new(ErrorCode::Limited, message);
             return Err(refusal.retry_after(Duration::from_millis(200)));
         }
-        let (reader, reads) = (Arc::clone(&self.context.reader), Arc::clone(&self.reads));
+        let (reader, reads) = (self.reader(), Arc::clone(&self.reads));
         let (outbox, codec) = (Arc::clone(&self.outbox), self.accepted.codec);
         let partitions = self.context.hub.partitions();
         let direction = match query.page {

@@ -21,7 +21,7 @@ impl Session {
         let prefix = prefix_of(pattern)?;
         let text = pattern.to_string();
         self.check_pattern(pattern, &text)?;
-        let (hub, reader) = (Arc::clone(&self.context.hub), Arc::clone(&self.context.reader));
+        let (hub, reader) = (Arc::clone(&self.context.hub), self.reader());
         let selections: Vec<_> = hub
             .partitions()
             .all()
@@ -89,13 +89,14 @@ pub(crate) fn prefix_of(pattern: &Pattern) -> Result<&Arc<str>, Refusal> {
     }
 }
 
-/// Where a cursor stands in a partition; a cursor of another cluster is refused.
+/// Where a cursor stands in a partition; a cursor of another cluster is refused by the name of its field.
 pub(crate) fn place_in(
+    field: &str,
     cursor: &Cursor,
     partition: Partition,
 ) -> Result<stormwire_core::Position, Refusal> {
     cursor.get(partition).ok_or_else(|| {
-        Refusal::invalid_field("since.cursor", "is not of this cluster: a partition is missing")
+        Refusal::invalid_field(field, "is not a cursor of this cluster: a partition is missing")
     })
 }
 
@@ -110,7 +111,7 @@ async fn start(
     match since {
         None => Ok(Start { position: reader.tip_of(partition).await?, gap_from: None }),
         Some(Since::Cursor(cursor)) => {
-            let position = place_in(cursor, partition)?;
+            let position = place_in("since.cursor", cursor, partition)?;
             let seen = reader.tip_of(partition).await?;
             Start::at(reader, partition, position, seen).await
         }

@@ -116,7 +116,7 @@ impl Session {
     }
 
     async fn start(&self, channel: &Channel, since: Option<&Since>) -> Result<Start, Refusal> {
-        let reader = &self.context.reader;
+        let reader = &self.reader();
         let selection = Selection::Channel(channel.clone());
         let partition = self.context.hub.feed(channel).partition;
         let seen = reader.tip_of(partition).await?;

@@ -2,7 +2,7 @@
 
 use super::reader::{SimReader, Want};
 use crate::hub::{Hub, RecentFrame, Standing};
-use crate::reader::Reader;
+use crate::reader::{HistoryBounds, Reader};
 use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -92,8 +92,12 @@ impl World {
         let count = PartitionCount::new(2).unwrap();
         let (journal, archive) = (engine.journal(), engine.archive());
         let hub = Arc::new(Hub::new(count, rng.random_range(300..6_000)));
-        let reader =
-            Arc::new(Reader::new(Arc::clone(&hub), Arc::clone(&journal), Arc::clone(&archive)));
+        let reader = Arc::new(Reader::new(
+            Arc::clone(&hub),
+            Arc::clone(&journal),
+            Arc::clone(&archive),
+            HistoryBounds::default(),
+        ));
         let worker = format!("worker {seed}");
         let mut logs = Vec::new();
         for lease in archive.acquire(&worker, count, 2, Duration::from_secs(300)).await.unwrap() {

@@ -77,7 +77,7 @@ async fn a_long_poll_of_a_pattern_waits_for_the_first_event() {
 }
 
 /// The next event of a stream: its id, its name, its data.
-async fn event(
+pub(crate) async fn event(
     stream: &mut BodyDataStream,
     text: &mut String,
 ) -> (Option<String>, Option<String>, Value) {
@@ -98,7 +98,7 @@ async fn event(
     }
 }
 
-async fn open(server: &Server, path: &str, last_seen: Option<&str>) -> BodyDataStream {
+pub(crate) async fn open(server: &Server, path: &str, last_seen: Option<&str>) -> BodyDataStream {
     let mut request = server.signed(Request::get(path)).header("accept", "text/event-stream");
     if let Some(id) = last_seen {
         request = request.header("last-event-id", id);

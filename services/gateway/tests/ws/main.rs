@@ -4,6 +4,7 @@
 
 mod failing;
 mod flawed;
+mod liars;
 mod patterns;
 mod receipts;
 mod scenarios;

@@ -92,12 +92,15 @@ async fn who_lies_about_offset_or_epoch_is_told_a_gap_with_both_ends_and_goes_on
     let ask = json!({"op": "subscribe", "id": 2, "pattern": "t:*", "since": {"cursor": cursor}});
     let subscribed = reader.ask(ask).await;
     assert_eq!(subscribed["recovered"], false, "{subscribed}");
+    let mut partitions = std::collections::BTreeSet::new();
     for _ in 0..16 {
         let gap = reader.hear().await;
+        partitions.insert(gap["partition"].as_u64().unwrap());
         assert_eq!((&gap["op"], &gap["pattern"]), (&json!("gap"), &json!("t:*")), "{gap}");
         assert!(gap["from"]["offset"].as_u64() > gap["to"]["offset"].as_u64(), "{gap}");
         assert!(gap["cursor"].is_string());
     }
+    assert_eq!(partitions.len(), 16, "each names its own");
     server.stop().await;
 }
 

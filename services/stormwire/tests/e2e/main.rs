@@ -3,15 +3,24 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it is not as expected")]
 
 mod cluster;
+#[expect(dead_code, reason = "the measurements use the rest")]
+mod crowd;
 mod embedded;
 mod epochs;
 mod fencing;
 mod fleet;
+#[expect(dead_code, reason = "the measurements use the rest")]
+mod herd;
 mod identity;
 mod kit;
 mod mass;
 mod refusals;
+#[expect(dead_code, reason = "the measurements use the rest")]
+mod replays;
 mod rewound;
 mod rolling;
 mod small_journal;
+#[expect(dead_code, reason = "the measurements use the rest")]
+mod stalled;
 mod stats;
+mod window;

@@ -475,8 +475,9 @@ slots! {
 pub(super) fn position(field: &str, raw: &str) -> Result<Position, Refusal> {
     let mut fields = PositionFields::default();
     read::members(field, raw, &mut fields, |fields, key| fields.slot(key))?;
+    let (epoch, offset) = (format!("{field}.epoch"), format!("{field}.offset"));
     Ok(Position {
-        epoch: read::epoch("epoch", required(&format!("{field}.epoch"), fields.epoch)?)?,
-        offset: read::offset("offset", required(&format!("{field}.offset"), fields.offset)?)?,
+        epoch: read::epoch(&epoch, required(&epoch, fields.epoch)?)?,
+        offset: read::offset(&offset, required(&offset, fields.offset)?)?,
     })
 }

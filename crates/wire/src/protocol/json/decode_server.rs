@@ -10,14 +10,14 @@ use crate::protocol::{
 };
 use std::borrow::Cow;
 use std::time::Duration;
-use stormwire_core::{Channel, Epoch, Offset, Position, Refusal, Timestamp};
+use stormwire_core::{Channel, Epoch, Offset, Partition, Position, Refusal, Timestamp};
 
 type Read<T> = Result<T, Refusal>;
 
 slots! {
     Fields {
         op "op", id "id", session "session", user "user", heartbeat "heartbeat_ms",
-        limits "limits", server_time "server_time", channel "channel", pattern "pattern",
+        limits "limits", server_time "server_time", channel "channel", pattern "pattern", partition "partition",
         epoch "epoch", offset "offset", recovered "recovered", cursor "cursor", first "first",
         last "last", duplicate "duplicate", dead_letters "dead_letters", from "from", to "to", more "more", gaps "gaps", members "members",
         data "data", data_base64 "data_base64", reconnect "reconnect_after_ms", code "code",
@@ -214,7 +214,10 @@ impl<'a> Fields<'a> {
         };
         let pattern = read::text("pattern", raw)?.into();
         let cursor = self.cursor()?.ok_or_else(|| read::missing("cursor"))?;
-        Ok(GapTarget::Pattern { pattern, cursor })
+        let partition = required("partition", self.partition)?;
+        let number = read::whole("partition", partition, 0, u64::from(u16::MAX))?;
+        let partition = Partition(u16::try_from(number).unwrap_or(u16::MAX));
+        Ok(GapTarget::Pattern { pattern, partition, cursor })
     }
 
     fn cursor(&self) -> Read<Option<Cursor>> {

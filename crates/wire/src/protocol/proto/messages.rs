@@ -341,6 +341,8 @@ pub struct Gap {
     pub pattern: Option<String>,
     #[prost(string, optional, tag = "5")]
     pub cursor: Option<String>,
+    #[prost(uint32, optional, tag = "6")]
+    pub partition: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use prost::Message as _;
 use std::borrow::Cow;
 use std::time::Duration;
-use stormwire_core::{Epoch, ErrorCode, Offset, Position, Refusal, Timestamp};
+use stormwire_core::{Epoch, ErrorCode, Offset, Partition, Position, Refusal, Timestamp};
 
 /// Appends a whole message with one server message.
 pub(crate) fn message(out: &mut BytesMut, message: &ServerMessage<'_>) {
@@ -133,14 +133,17 @@ pub(crate) fn stretch((from, to): (Position, Position)) -> pb::Stretch {
 }
 
 fn gap(m: &Gap) -> pb::Gap {
-    let (channel, pattern, cursor) = match &m.target {
-        GapTarget::Channel(channel) => (channel.to_string(), None, None),
-        GapTarget::Pattern { pattern, cursor } => {
-            (String::new(), Some(pattern.to_string()), Some(cursor.encode()))
-        }
-    };
     let (from, to) = (Some(position(m.from)), Some(position(m.to)));
-    pb::Gap { channel, from, to, pattern, cursor }
+    let gap = pb::Gap { from, to, ..pb::Gap::default() };
+    match &m.target {
+        GapTarget::Channel(channel) => pb::Gap { channel: channel.to_string(), ..gap },
+        GapTarget::Pattern { pattern, partition, cursor } => pb::Gap {
+            pattern: Some(pattern.to_string()),
+            partition: Some(partition.0.into()),
+            cursor: Some(cursor.encode()),
+            ..gap
+        },
+    }
 }
 
 fn member(m: &Member) -> pb::Member {
@@ -313,7 +316,11 @@ fn read_gap(m: pb::Gap) -> Read<Gap> {
         None => GapTarget::Channel(channel("channel", &m.channel)?),
         Some(pattern) => {
             let cursor = read_cursor(&m.cursor.unwrap_or_default())?;
-            GapTarget::Pattern { pattern: pattern.into(), cursor }
+            let partition = m.partition.and_then(|number| number.try_into().ok().map(Partition));
+            let partition = partition.ok_or_else(|| {
+                Refusal::invalid_field("partition", "the number of a partition is due")
+            })?;
+            GapTarget::Pattern { pattern: pattern.into(), partition, cursor }
         }
     };
     Ok(Gap { target, from: read_position(m.from), to: read_position(m.to) })

@@ -297,7 +297,11 @@ fn small() -> impl Strategy<Value = ServerMessage<'static>> {
 fn gap_target() -> impl Strategy<Value = GapTarget> {
     prop_oneof![
         channel().prop_map(GapTarget::Channel),
-        cursor().prop_map(|cursor| GapTarget::Pattern { pattern: "orders:*".into(), cursor }),
+        (0..64u16, cursor()).prop_map(|(partition, cursor)| GapTarget::Pattern {
+            pattern: "orders:*".into(),
+            partition: Partition(partition),
+            cursor,
+        }),
     ]
 }
 
