@@ -81,12 +81,11 @@ struct Embedded {
 }
 
 impl Embedded {
-    async fn start(name: &str, arguments: &[&str]) -> Self {
+    async fn start(name: &str, settings: &[(&str, String)]) -> Self {
         let folder = Folder::temporary(&format!("bench-{name}")).unwrap();
         let data = kit::data_dir(&folder);
-        let mut all = vec!["--listen", "127.0.0.1:{port}", "--data-dir", &data];
-        all.extend(arguments);
-        let role = Role::start("stormwire", folder.path(), &all, &[]).await;
+        let arguments = ["--listen", "127.0.0.1:{port}", "--data-dir", &data];
+        let role = Role::start("stormwire", folder.path(), &arguments, settings).await;
         let token = kit::token(&data).await;
         Self { role, token, _folder: folder }
     }
@@ -151,7 +150,7 @@ async fn replay_cluster() {
 
 /// A thousand readers of quiet channels come back at once.
 async fn stampede() {
-    let server = Embedded::start("herd", &["--partitions", "1"]).await;
+    let server = Embedded::start("herd", &[("STORMWIRE_PARTITIONS", "1".to_owned())]).await;
     let scenario = herd::Scenario {
         readers: 1_000,
         behind: 20_000,

@@ -173,6 +173,37 @@ async fn what_is_trimmed_while_it_is_read_comes_from_the_archive() {
     assert_eq!(page.next, Some(at(2, 4095)));
 }
 
+/// What is made of a page counts as the read does: the next one reads when the page is gone.
+#[tokio::test]
+async fn a_turn_lasts_as_long_as_its_page() {
+    let world = World::new().await;
+    for seq in 1..=3 {
+        world.append(frame(seq, &["a:x"])).await;
+    }
+    let bounds = HistoryBounds { reads: 1, waiting: 4 };
+    let journal = Arc::clone(&world.journal) as Arc<dyn Journal>;
+    let reader = Reader::new(Arc::clone(&world.hub), journal, world.engine.archive(), bounds);
+    let selection = Selection::Channel(channel("a:x"));
+    let one = async || reader.after(&selection, START, 10, 1 << 20).await.unwrap();
+    let last = async || reader.before(&channel("a:x"), None, 10, 1 << 20).await.unwrap();
+    let is_held = async || {
+        let before = reader.turns.counts();
+        let mut waits = std::pin::pin!(one());
+        assert!(futures::poll!(&mut waits).is_pending());
+        reader.turns.counts() == (1, before.1 + 1)
+    };
+    let page = one().await;
+    assert!(is_held().await);
+    let told = page.into_told();
+    assert!(is_held().await, "until all of it is told");
+    drop(told);
+    let page = last().await;
+    assert!(is_held().await);
+    drop(page);
+    assert_eq!(reader.turns.counts(), (0, 0));
+    assert_eq!(one().await.events.len(), 3);
+}
+
 /// `catch-up-herd`: a thousand parked readers of quiet channels cost a handful of reads, not a thousand.
 #[tokio::test]
 async fn a_thousand_readers_of_quiet_channels_share_their_reads() {

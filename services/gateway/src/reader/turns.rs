@@ -97,6 +97,13 @@ impl Turns {
         }
     }
 
+    /// How many read, and how many wait.
+    #[cfg(test)]
+    pub(super) fn counts(&self) -> (usize, usize) {
+        let state = self.state.lock();
+        (state.running, state.waiting)
+    }
+
     /// Gives a turn that is over to the next who still waits.
     fn pass_on(self: &Arc<Self>) {
         loop {

@@ -94,8 +94,9 @@ async fn busy(writer: &mut Writer, awake: &mut Socket, events: u64, pace: Durati
 async fn a_herd_of_readers_of_quiet_channels_catches_up_and_is_live() {
     let folder = stormwire_testkit::Folder::temporary("herd").unwrap();
     let data = crate::kit::data_dir(&folder);
-    let arguments = ["--listen", "127.0.0.1:{port}", "--data-dir", &data, "--partitions", "1"];
-    let role = crate::kit::Role::start("stormwire", folder.path(), &arguments, &[]).await;
+    let arguments = ["--listen", "127.0.0.1:{port}", "--data-dir", &data];
+    let one = [("STORMWIRE_PARTITIONS", "1".to_owned())];
+    let role = crate::kit::Role::start("stormwire", folder.path(), &arguments, &one).await;
     let token = crate::kit::token(&data).await;
     // More than memory holds of a partition, and all of them are in one.
     let scenario =
