@@ -237,12 +237,13 @@ export class Client {
       // Bytes and numbers are kept before anything is sent, in the order of the calls.
       this.#keeping++;
       this.#kept = this.#kept!.then(async () => {
-        if (this.#status.state === 'closed') return reject(closed());
         const seq = this.#session.reserve(outbound);
         const firstSent = this.#sendsSince;
         const entry = { seq, channel, events, ...(receipt && { receipt }) };
         const known = firstSent === undefined ? {} : { firstSent: Math.floor(firstSent) };
         await outbox.put({ ...entry, ...known }, this.#session.window.nextSeq);
+        // What was taken before the end is the next client's to send.
+        if (this.#status.state === 'closed') return reject(closed());
         // The number is new, so this first attempt is no repeat, whenever it is made.
         this.#session.push(seq, outbound);
       })

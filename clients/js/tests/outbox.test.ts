@@ -1,7 +1,7 @@
 /** Publishes that outlive the process, in IndexedDB. */
 import 'fake-indexeddb/auto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { AnyEvent } from '../src/index.js';
+import { StormError, type AnyEvent, type Client } from '../src/index.js';
 import { indexedDbOutbox } from '../src/outbox.js';
 import { client, until, upTo, whenStatus } from './kit/client.js';
 import { Server } from './kit/server.js';
@@ -46,8 +46,14 @@ describe('an outbox', () => {
 
   it('stores once what was sent before the end, answered or not', async () => {
     const wire = await Wire.to(server.port);
+    const refused: string[] = [];
+    const note = (alice: Client) =>
+      alice.on('settled', ({ outcome }) => {
+        if (outcome instanceof StormError && outcome.code !== 'unknown_outcome') refused.push(outcome.code);
+      });
     for (let round = 0; round < 4; round++) {
       const alice = client({ url: wire.url, token, outbox: indexedDbOutbox('once') });
+      note(alice);
       await whenStatus(alice, ({ state }) => state === 'connected');
       await until('what was left is settled', () => alice.pending === 0);
       // Stored, but the process ends before it hears so.
@@ -60,10 +66,13 @@ describe('an outbox', () => {
       wire.isMute = false;
     }
     const last = client({ url: wire.url, token, outbox: indexedDbOutbox('once') });
+    note(last);
     await whenStatus(last, ({ state }) => state === 'connected');
     await until('all are settled', () => last.pending === 0);
     await last.close();
     wire.close();
     expect(await stored('js:once')).toEqual(upTo(40));
+    // A repeat that does not say that it is one is refused as a conflict.
+    expect(refused).toEqual([]);
   });
 });
