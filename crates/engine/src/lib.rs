@@ -51,6 +51,8 @@ pub struct EngineConfig {
     pub journal_replicas: u8,
     /// Bytes that one partition's log may take before appends are refused.
     pub journal_bytes_max: u64,
+    /// Bytes that JetStream's stream of the tables of producers may take.
+    pub journal_tables_bytes_max: u64,
     /// Where the archive is.
     pub archive: ArchiveUrl,
     /// A replica of it, for reads.
@@ -254,6 +256,7 @@ impl Engines {
             name: self.config.name.clone(),
             replicas: self.config.journal_replicas,
             max_bytes: self.config.journal_bytes_max,
+            tables_max_bytes: self.config.journal_tables_bytes_max,
             ..NatsConfig::default()
         })
     }

@@ -20,6 +20,7 @@ fn embedded(data_dir: &Path) -> EngineConfig {
         journal: JournalUrl::Sqlite,
         journal_replicas: 1,
         journal_bytes_max: 64 << 20,
+        journal_tables_bytes_max: 64 << 20,
         archive: ArchiveUrl::Sqlite,
         archive_replica_url: None,
         archive_replica_keeps_all: false,

@@ -25,6 +25,8 @@ pub struct NatsConfig {
     pub replicas: u8,
     /// Bytes that one partition's stream may take before appends are refused.
     pub max_bytes: u64,
+    /// Bytes that the stream of all partitions' tables of producers may take.
+    pub tables_max_bytes: u64,
     /// Longest wait for the acknowledgement of one attempt to append.
     pub append_deadline: Duration,
     /// Longest wait for one attempt of any other call.
@@ -44,6 +46,7 @@ impl Default for NatsConfig {
             tls_identity: None,
             replicas: 1,
             max_bytes: 1 << 30,
+            tables_max_bytes: 512 << 20,
             append_deadline: Duration::from_secs(2),
             deadline: Duration::from_secs(2),
         }

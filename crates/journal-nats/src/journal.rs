@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition};
 use stormwire_guard::{BreakerState, Guard, GuardConfig};
@@ -42,6 +43,8 @@ pub struct NatsJournal {
     tails: Caller,
     backlog: Backlog,
     epochs: Mutex<HashMap<Partition, (Epoch, Instant)>>,
+    /// Whether the stream of tables was found as it should be.
+    tables_fit: AtomicBool,
 }
 
 /// What JetStream tells about a stream.
@@ -106,6 +109,7 @@ impl NatsJournal {
             tails,
             backlog,
             epochs: Mutex::default(),
+            tables_fit: AtomicBool::new(false),
         })
     }
 
@@ -205,7 +209,12 @@ impl Journal for NatsJournal {
             }
             found => found?,
         };
-        match settings::differences(&wanted, &info.config) {
+        let mut difference = settings::differences(&wanted, &info.config);
+        if difference.is_none() && !self.tables_fit.load(Ordering::Relaxed) {
+            difference = tables::differences(&self.api, &self.config).await?;
+            self.tables_fit.store(difference.is_none(), Ordering::Relaxed);
+        }
+        match difference {
             Some(difference) => Err(JournalError::Settings { partition, difference }),
             None => Ok(tip(epoch, &info)),
         }

@@ -68,9 +68,6 @@ pub(crate) fn wanted_from(
     wanted
 }
 
-/// Bytes of all tables together: twice what they may take in the gateways' memory.
-pub(crate) const TABLES_BYTES_MAX: u64 = 512 << 20;
-
 /// The settings of the stream of the appenders' tables: the last message of each subject is kept.
 pub(crate) fn tables(config: &NatsConfig) -> Value {
     json!({
@@ -80,7 +77,7 @@ pub(crate) fn tables(config: &NatsConfig) -> Value {
         "discard": "new",
         "storage": "file",
         "num_replicas": config.replicas,
-        "max_bytes": TABLES_BYTES_MAX,
+        "max_bytes": config.tables_max_bytes,
         "max_msg_size": MAX_MESSAGE_BYTES,
         "max_msgs_per_subject": 1,
         "duplicate_window": 100_000_000,

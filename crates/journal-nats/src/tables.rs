@@ -101,7 +101,10 @@ pub(crate) async fn save(
         body.put_u64_le(save);
         body.put_slice(part);
         let subject = names::table_chunk(partition, slot, at);
-        async move { publish(api, config, &subject, None, body.freeze()).await?.map_err(no_room) }
+        async move {
+            let stored = publish(api, config, &subject, None, body.freeze()).await?;
+            stored.map_err(|refusal| no_room(config, refusal))
+        }
     });
     let written = stream::iter(publishes).buffer_unordered(CHUNKS_AT_ONCE);
     written.try_collect::<()>().await?;
@@ -120,7 +123,7 @@ pub(crate) async fn save(
     let now = last(api, &subject).await?.and_then(|kept| Manifest::parse(&kept.bytes));
     match now {
         Some(now) if now.save == save || (now.epoch, now.through) >= place => Ok(()),
-        _ => Err(no_room(refusal)),
+        _ => Err(no_room(config, refusal)),
     }
 }
 
@@ -218,17 +221,38 @@ async fn create(api: &Api, config: &NatsConfig) -> Result<(), JournalError> {
     let subject = format!("STREAM.CREATE.{}", names::TABLES);
     let wanted = settings::tables(config);
     match api.ask::<Value>("table_stream", &subject, &wanted).await? {
-        Err(refusal) if refusal.err_code != STREAM_DIFFERS => Err(no_room(refusal)),
+        Err(refusal) if refusal.err_code != STREAM_DIFFERS => Err(no_room(config, refusal)),
         _ => Ok(()),
     }
 }
 
-fn no_room(refusal: Refusal) -> JournalError {
+/// What the stream of tables that is there has not as this program would make it. Nothing while there is
+/// none: the first save makes it.
+pub(crate) async fn differences(
+    api: &Api,
+    config: &NatsConfig,
+) -> Result<Option<String>, JournalError> {
+    #[derive(Deserialize)]
+    struct Info {
+        config: Value,
+    }
+    let subject = format!("STREAM.INFO.{}", names::TABLES);
+    match api.ask::<Info>("table_stream", &subject, &Value::Null).await? {
+        Ok(info) => {
+            let differences = settings::differences(&settings::tables(config), &info.config);
+            Ok(differences.map(|difference| format!("{}: {difference}", names::TABLES)))
+        }
+        Err(refusal) if refusal.err_code == STREAM_NOT_FOUND => Ok(None),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+fn no_room(config: &NatsConfig, refusal: Refusal) -> JournalError {
     if refusal.err_code == NO_ROOM {
-        let bytes = settings::TABLES_BYTES_MAX;
+        let bytes = config.tables_max_bytes;
         return JournalError::Unavailable(format!(
             "{refusal}: the stream of producers' tables reserves {bytes} bytes on each of its \
-             servers; raise the servers' max_file_store"
+             servers; lower journal.tables_bytes_max, or raise the servers' max_file_store"
         ));
     }
     refusal.into()

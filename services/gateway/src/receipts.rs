@@ -242,3 +242,49 @@ impl Waiter {
         self.answers.answer(self.ticket, Err(refusal.retry_after(Duration::from_secs(2))));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stormwire_core::SystemClock;
+    use stormwire_embedded::{Embedded, EmbeddedConfig};
+    use stormwire_testkit::Folder;
+    use tokio::sync::mpsc;
+
+    struct Heard(mpsc::Sender<(u64, Result<Published, Refusal>)>);
+
+    impl Answers for Heard {
+        fn answer(&self, ticket: u64, answer: Result<Published, Refusal>) {
+            let _ = self.0.try_send((ticket, answer));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_archive_that_stays_behind_is_told_after_15_seconds_and_not_before() {
+        let folder = Folder::temporary("receipts").unwrap();
+        let file = folder.path().join("stormwire.db");
+        let clock = Arc::new(SystemClock);
+        let engine = Embedded::open(file, EmbeddedConfig::default(), clock).await.unwrap();
+        let (partitions, tasks) = (PartitionCount::DEFAULT, Tasks::new());
+        let receipts = Arc::new(Receipts::new(engine.archive(), partitions, tasks));
+        let (heard, mut answers) = mpsc::channel(1);
+        let channel = Channel::parse("a:x").unwrap();
+        let waiting = receipts.of_archive(channel, 1, Arc::new(Heard(heard)));
+        // The clock jumps whenever everybody waits. Whether the archive answers in time then does not
+        // matter: it has nothing.
+        tokio::time::pause();
+        let since = Instant::now();
+        let at = Offset::new(1, 0);
+        let (epoch, duplicate, dead_letters) = (Epoch::FIRST, false, 0);
+        let published = Published { epoch, first: at, last: at, duplicate, dead_letters };
+        waiting.answer(7, Ok(published));
+        let (ticket, answer) = answers.recv().await.unwrap();
+        let refusal = answer.unwrap_err();
+        assert_eq!((ticket, refusal.code), (7, ErrorCode::ArchiveUnavailable));
+        assert!(refusal.message.contains("durable in the journal at 1:4096"), "{refusal}");
+        assert!(since.elapsed() >= RECEIPT_WITHIN, "{:?}", since.elapsed());
+        assert!(since.elapsed() < RECEIPT_WITHIN * 2, "{:?}", since.elapsed());
+        assert_eq!(receipts.waiting.lock().by_place.len(), 0);
+        engine.close().await;
+    }
+}

@@ -306,10 +306,11 @@ impl Work {
 }
 
 impl Work {
-    /// E3: removes the logs of epochs that are over, once all of them is persisted and older than the
-    /// recovery window. Says whether there are others than the current one's left.
+    /// E3: removes the logs of epochs that are over, once all of them is persisted, also in the
+    /// copy of the archive that must keep all, and older than the recovery window. Says whether there are others than the current one's left.
     async fn retire(&self, current: Epoch) -> Result<bool, JournalError> {
         let partition = self.lease.partition;
+        let copied = self.archive.replicated(partition).await;
         let mut left = false;
         for log in self.journal.epochs(partition).await? {
             if log.epoch >= current {
@@ -318,7 +319,8 @@ impl Work {
             let end = self.journal.frame(partition, log.epoch, log.last).await?;
             let age = end.map_or(Duration::MAX, |end| self.clock.now().since(end.ts));
             let is_persisted = self.progress.is_beyond(log.epoch);
-            if !is_persisted || age < self.config.recovery_window {
+            let window = self.config.recovery_window;
+            if !trim::may_go(log.epoch, is_persisted, &copied, age, window) {
                 left = true;
                 continue;
             }

@@ -114,6 +114,18 @@ pub(crate) fn needed_by_the_copy(
     }
 }
 
+/// E3: whether the log of an epoch that is over may go: all of it is persisted, also in the copy that must
+/// keep all, and older than the recovery window.
+pub(crate) fn may_go(
+    epoch: Epoch,
+    is_persisted: bool,
+    copy: &Result<Option<LedgerEntry>, ArchiveError>,
+    age: Duration,
+    window: Duration,
+) -> bool {
+    is_persisted && needed_by_the_copy(copy, epoch) == FrameSeq::MAX && age >= window
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,6 +199,19 @@ mod tests {
         assert_eq!(needed(Ok(Some(entry(3)))), FrameSeq::MAX);
         assert_eq!(needed(Ok(Some(entry(1)))), 0);
         assert_eq!(needed(Err(ArchiveError::Unavailable("away".to_owned()))), 0);
+    }
+
+    #[test]
+    fn e3_the_log_of_an_epoch_that_is_over_goes_when_nobody_lacks_it() {
+        let copy =
+            |epoch| Ok(Some(LedgerEntry { epoch: Epoch(epoch), last_seq: 7, last_frame: None }));
+        let goes = |is_persisted, copy, age| may_go(Epoch(2), is_persisted, &copy, age, WINDOW);
+        assert!(goes(true, Ok(None), WINDOW));
+        assert!(!goes(false, Ok(None), WINDOW));
+        assert!(!goes(true, Ok(None), WINDOW - Duration::from_secs(1)));
+        assert!(goes(true, copy(3), WINDOW), "the copy has the beginning of a later one");
+        assert!(!goes(true, copy(2), WINDOW), "the copy may lack its end");
+        assert!(!goes(true, Err(ArchiveError::Unavailable("away".to_owned())), WINDOW));
     }
 
     proptest! {

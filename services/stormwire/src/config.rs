@@ -294,6 +294,7 @@ impl Getter<'_> {
             journal: self.url("journal.url", problems).unwrap_or(JournalUrl::Sqlite),
             journal_replicas: u8::try_from(self.count("journal.replicas")).unwrap_or(u8::MAX),
             journal_bytes_max: self.count("journal.bytes_max"),
+            journal_tables_bytes_max: self.count("journal.tables_bytes_max"),
             archive: self.url("archive.url", problems).unwrap_or(ArchiveUrl::Sqlite),
             archive_replica_url: self.optional("archive.replica_url"),
             archive_replica_keeps_all: self.text("archive.replica_keeps_all") == "yes",

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use stormwire_core::{Epoch, Partition};
 use stormwire_guard::BreakerState;
-use stormwire_journal::{AppendError, Journal, JournalError, TailEvent};
+use stormwire_journal::{AppendError, Journal, JournalError, SavedTable, TailEvent};
 use stormwire_journal_nats::{NatsConfig, NatsJournal};
 use stormwire_testkit::nats::NatsServer;
 use stormwire_testkit::{Folder, Launch, Port, Program, Server, wait_until};
@@ -40,6 +40,23 @@ async fn a_log_with_other_settings_is_refused_and_left_as_it_is() {
         assert_eq!(*partition, P);
         assert_eq!(difference, "max_bytes is 67108864, expected 1048576");
     }
+}
+
+#[tokio::test]
+async fn a_stream_of_tables_with_other_settings_is_refused_and_left_as_it_is() {
+    let Some(server) = NatsServer::start().await else { return };
+    let first = journal(vec![server.url()]).await;
+    first.open(P).await.unwrap();
+    let bytes = bytes::Bytes::from_static(b"a table");
+    first.save_table(P, SavedTable { epoch: E, through: 0, bytes }).await.unwrap();
+    let smaller = NatsConfig { tables_max_bytes: 64 << 20, ..config(vec![server.url()]) };
+    let smaller = NatsJournal::connect(smaller).await.unwrap();
+    for _ in 0..2 {
+        let error = smaller.open(P).await.unwrap_err();
+        let JournalError::Settings { difference, .. } = &error else { panic!("{error}") };
+        assert_eq!(difference, "STORM_TABLES: max_bytes is 536870912, expected 67108864");
+    }
+    journal(vec![server.url()]).await.open(P).await.unwrap();
 }
 
 #[tokio::test]

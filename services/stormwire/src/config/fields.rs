@@ -170,6 +170,9 @@ pub(crate) const FIELDS: &[Field] = &[
     field("journal.bytes_max", size(16 * MIB, 1024 * GIB), "1GiB",
         "Bytes of one partition's log; from half of it on the worker trims what is persisted, at the bound publishes are refused.")
         .per_profile(["256MiB", "1GiB", "1GiB"]),
+    field("journal.tables_bytes_max", size(64 * MIB, 64 * GIB), "512MiB",
+        "Bytes that JetStream reserves for what the gateways remember of producers, all partitions together: twice what that takes in their memory.")
+        .per_profile(["128MiB", "512MiB", "512MiB"]),
     field("archive.url", url(&["sqlite:", "postgres://", "postgresql://"], false), "sqlite:",
         "The long store: `sqlite:` is a file in `data_dir`, `postgres://user:password@host/database` is Postgres. Of several hosts, `postgres://user:password@one,two/database`, the one that takes writes is used; when it is promoted, another one.")
         .also(&["DATABASE_URL"]).secret(),
