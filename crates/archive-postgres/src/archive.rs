@@ -6,15 +6,16 @@ use crate::partitions::Partitions;
 use crate::readers::Readers;
 use crate::server::Server;
 use crate::{
-    channels, dead_letters, history, hosts, leases, persist, positions, prefix, retention, schema,
+    channels, dead_letters, history, hosts, latest, leases, persist, positions, prefix, retention,
+    schema,
 };
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_archive::{
     Archive, ArchiveError, Batch, ChannelInfo, ChannelQuery, Counted, DeadLetter, DeadLetterFilter,
-    HistoryPage, HistoryQuery, Lease, LedgerEntry, Missing, PersistError, Retained, Retention,
-    Roster,
+    HistoryPage, HistoryQuery, KeyQuery, LatestPage, Lease, LedgerEntry, Missing, PersistError,
+    Retained, Retention, Roster,
 };
 use stormwire_core::{Channel, Epoch, Partition, PartitionCount, Position, Timestamp};
 use stormwire_guard::BreakerState;
@@ -180,6 +181,19 @@ impl Archive for PostgresArchive {
     ) -> Result<HistoryPage, ArchiveError> {
         let ask = history::Ask { channel, partition, query: &query, limit, bytes };
         self.inner.readers.page(&ask, journal_from).await
+    }
+
+    async fn latest(
+        &self,
+        channel: &Channel,
+        partition: Partition,
+        query: &KeyQuery,
+        limit: usize,
+        bytes: usize,
+        journal_from: Position,
+    ) -> Result<LatestPage, ArchiveError> {
+        let ask = latest::Ask { channel, partition, query, limit, bytes };
+        self.inner.readers.latest(&ask, journal_from).await
     }
 
     async fn count_after(

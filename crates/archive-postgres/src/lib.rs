@@ -22,6 +22,7 @@ mod error;
 mod history;
 mod hosts;
 mod inspect;
+mod latest;
 mod leases;
 mod literal;
 mod memory;

@@ -6,12 +6,15 @@
 //! journal would be told by nobody: such a replica is passed over.
 
 use crate::history::{self, Ask};
+use crate::latest;
 use crate::prefix;
 use crate::server::Server;
 use metrics::counter;
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_archive::{ArchiveError, Counted, HistoryPage, HistoryQuery, LedgerEntry};
+use stormwire_archive::{
+    ArchiveError, Counted, HistoryPage, HistoryQuery, LatestPage, LedgerEntry,
+};
 use stormwire_core::{Channel, Epoch, Offset, Partition, Position, Timestamp};
 use stormwire_guard::BreakerState;
 use stormwire_telemetry::metrics as names;
@@ -65,12 +68,35 @@ impl Readers {
         ask.of(&self.primary).await
     }
 
+    pub(crate) async fn latest(
+        &self,
+        ask: &latest::Ask<'_>,
+        journal_from: Position,
+    ) -> Result<LatestPage, ArchiveError> {
+        let _turn = self.turn().await?;
+        if let Some(replica) = self.replica() {
+            let page = ask.of(replica).await;
+            if let Some(page) = chosen(page, |page| reaches(page.ledger, journal_from)) {
+                return Ok(page);
+            }
+        }
+        read(PRIMARY);
+        ask.of(&self.primary).await
+    }
+
+    /// As [`Readers::position_at`], of a partition.
     pub(crate) async fn place_at(
         &self,
         partition: Partition,
         since: Timestamp,
     ) -> Result<Option<Position>, ArchiveError> {
         let _turn = self.turn().await?;
+        if let Some(replica) = self.replica() {
+            let place = prefix::place_at(replica, partition, since).await;
+            if let Some(place) = chosen(place, Option::is_some) {
+                return Ok(place);
+            }
+        }
         read(PRIMARY);
         prefix::place_at(&self.primary, partition, since).await
     }
@@ -97,6 +123,8 @@ impl Readers {
         history::count(&self.primary, channel, partition, after, bound).await
     }
 
+    /// What a replica finds is the first on the primary as well, for it holds everything before that;
+    /// what it does not find may have come since.
     pub(crate) async fn position_at(
         &self,
         channel: &Channel,
@@ -104,6 +132,12 @@ impl Readers {
         since: Timestamp,
     ) -> Result<Option<Position>, ArchiveError> {
         let _turn = self.turn().await?;
+        if let Some(replica) = self.replica() {
+            let position = history::position_at(replica, channel, partition, since).await;
+            if let Some(position) = chosen(position, Option::is_some) {
+                return Ok(position);
+            }
+        }
         read(PRIMARY);
         history::position_at(&self.primary, channel, partition, since).await
     }

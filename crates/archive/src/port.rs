@@ -1,5 +1,7 @@
 //! The port itself: what an engine promises.
 
+use crate::dead_letter::{DeadLetter, DeadLetterFilter};
+use crate::latest::{KeyQuery, LatestPage};
 use crate::retention::{Retained, Retention};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -214,38 +216,6 @@ pub struct ChannelQuery {
     pub limit: usize,
 }
 
-/// An event or a frame that could not be stored as what it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// Its number in the archive.
-    pub id: i64,
-    /// Whose log it is from.
-    pub partition: Partition,
-    /// The first (or only) offset it stands for.
-    pub position: Position,
-    /// When the journal took it.
-    pub ts: Timestamp,
-    /// The channel, where it could be read.
-    pub channel: Option<String>,
-    /// Why it is here.
-    pub error: String,
-    /// A whole frame, or one event in the frame's encoding.
-    pub bytes: Bytes,
-    /// Whether `bytes` is a whole frame.
-    pub whole_frame: bool,
-}
-
-/// Which dead letters.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DeadLetterFilter {
-    /// Only of this partition.
-    pub partition: Option<Partition>,
-    /// Only numbers above this one.
-    pub after: i64,
-    /// At most so many.
-    pub limit: usize,
-}
-
 /// Most stretches in one answer of [`Archive::missing`].
 pub const MISSING_MAX: usize = 1000;
 
@@ -344,6 +314,22 @@ pub trait Archive: Send + Sync + 'static {
         bytes: usize,
         journal_from: Position,
     ) -> Result<HistoryPage, ArchiveError>;
+
+    /// The newest event of one key of a channel, or of each key: ascending by the keys' bytes, at most
+    /// `limit` and about `bytes` of data, at least one if there is one. Events and ledger are read in
+    /// one snapshot of one server; `journal_from` is as in [`Archive::history`].
+    ///
+    /// # Errors
+    /// [`ArchiveError`].
+    async fn latest(
+        &self,
+        channel: &Channel,
+        partition: Partition,
+        query: &KeyQuery,
+        limit: usize,
+        bytes: usize,
+        journal_from: Position,
+    ) -> Result<LatestPage, ArchiveError>;
 
     /// A page over all channels of a partition whose names begin with `prefix`, in the partition's own
     /// order: the oldest events behind `after`, at most `limit` and about `bytes` of data, at least one

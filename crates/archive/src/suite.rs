@@ -8,6 +8,7 @@
 mod channels;
 mod history;
 mod kit;
+mod latest;
 mod leases;
 mod losses;
 mod persist;
@@ -24,6 +25,7 @@ pub use history::{
     a_page_and_its_ledger_are_one_snapshot, a_page_is_bounded_by_bytes, epochs_follow_each_other,
     history_goes_both_ways, the_history_of_nothing_is_empty, time_finds_its_position,
 };
+pub use latest::{each_keys_newest_event_is_paged, the_newest_event_of_a_key_is_found};
 pub use leases::{
     a_lease_expires_and_its_holder_can_no_longer_commit, a_released_lease_is_free_at_once,
     free_partitions_are_counted, living_workers_are_counted, partitions_have_one_holder_each,
@@ -93,6 +95,8 @@ macro_rules! archive_suite {
             epochs_follow_each_other
             the_history_of_nothing_is_empty
             time_finds_its_position
+            the_newest_event_of_a_key_is_found
+            each_keys_newest_event_is_paged
             a_prefix_is_paged_in_the_partitions_order
             a_prefix_page_is_bounded_and_tells_gaps
             time_finds_a_place_for_a_prefix

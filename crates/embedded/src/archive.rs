@@ -4,6 +4,7 @@
 mod channels;
 mod dead_letters;
 mod history;
+mod latest;
 mod leases;
 mod persist;
 mod positions;
@@ -21,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormwire_archive::{
     Archive, ArchiveError, Batch, ChannelInfo, ChannelQuery, Counted, DeadLetter, DeadLetterFilter,
-    HistoryPage, HistoryQuery, Lease, LedgerEntry, Missing, PersistError, Retained, Retention,
-    Roster,
+    HistoryPage, HistoryQuery, KeyQuery, LatestPage, Lease, LedgerEntry, Missing, PersistError,
+    Retained, Retention, Roster,
 };
 use stormwire_core::{Channel, Clock, Partition, PartitionCount, Position, Timestamp};
 
@@ -163,6 +164,22 @@ impl Archive for EmbeddedArchive {
             history::page(&mut snapshot, channel, partition, &query, limit, bytes).await
         };
         self.read("archive_history", read).await
+    }
+
+    async fn latest(
+        &self,
+        channel: &Channel,
+        partition: Partition,
+        query: &KeyQuery,
+        limit: usize,
+        bytes: usize,
+        _journal_from: Position,
+    ) -> Result<LatestPage, ArchiveError> {
+        let read = async {
+            let mut snapshot = self.reads.snapshot().await?;
+            latest::page(&mut snapshot, channel, partition, query, limit, bytes).await
+        };
+        self.read("archive_latest", read).await
     }
 
     async fn count_after(

@@ -19,7 +19,7 @@ mod presence;
 pub mod proto;
 mod server;
 
-pub use bounds::{MessageLimits, channel, check_producer};
+pub use bounds::{MessageLimits, channel, check_producer, page_of_key, page_of_keys};
 pub use cursor::Cursor;
 pub use encode::{MessageBatch, error, message, published, request};
 pub use events::{EventsBody, EventsEncoder, OutEvent};

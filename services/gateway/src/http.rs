@@ -31,6 +31,7 @@ mod admin;
 mod aggregate;
 mod channels;
 mod events;
+mod latest;
 mod openapi;
 mod position;
 mod presence;
@@ -170,6 +171,7 @@ pub(crate) fn management_router(gateway: &Gateway) -> Router {
 fn reads(state: HttpState) -> OpenApiRouter {
     OpenApiRouter::new()
         .routes(routes!(events::page))
+        .routes(routes!(latest::latest))
         .routes(routes!(channels::list))
         .routes(routes!(channels::one))
         .routes(routes!(presence::members))
@@ -183,6 +185,7 @@ pub fn openapi_document() -> utoipa::openapi::OpenApi {
     openapi::document([
         OpenApiRouter::new()
             .routes(routes!(events::page))
+            .routes(routes!(latest::latest))
             .routes(routes!(channels::list))
             .routes(routes!(channels::one))
             .routes(routes!(presence::members))

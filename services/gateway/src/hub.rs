@@ -345,6 +345,12 @@ impl Feed {
         let skip = usize::try_from(next_frame(from).checked_sub(first)?).ok()?;
         Some((standing, state.recent.iter().skip(skip).cloned().collect()))
     }
+
+    /// All recent frames, oldest first, and where the feed stands.
+    pub(crate) fn all_recent(&self) -> Option<(Standing, Vec<RecentFrame>)> {
+        let state = self.state.lock();
+        Some((state.standing?, state.recent.iter().cloned().collect()))
+    }
 }
 
 /// A claim on a partition's tail; dropped when it is no longer needed.

@@ -4,6 +4,7 @@
 
 mod collect;
 mod count;
+mod latest;
 mod scan;
 mod turns;
 
@@ -12,6 +13,7 @@ pub(crate) use turns::Who;
 
 use crate::hub::{Hub, Selection, after_frame, next_frame};
 use collect::{Collector, continue_from, of_archive, page_of_recent};
+pub(crate) use latest::Latest;
 use parking_lot::Mutex;
 use scan::{SCAN_BYTES, Scanned, Scans};
 use std::sync::Arc;
@@ -291,14 +293,12 @@ impl Reader {
                 return Ok((page, None));
             }
             let tip = self.log(partition).await?;
-            let joins = |at: Position| at.epoch != tip.epoch || next_frame(at) >= tip.first;
-            if ledger.is_none_or(joins) {
+            if ledger.is_none_or(|at| joins(at, tip)) {
                 return Ok((page, Some(tip)));
             }
             // Trimmed between the two questions: the archive has it by now.
         }
-        let text = "the archive is behind the journal; ask again when it has caught up";
-        Err(Refusal::new(ErrorCode::ArchiveUnavailable, text).retry_after(Duration::from_secs(2)))
+        Err(behind())
     }
 
     /// The position from which a feed of the last `count` events begins.
@@ -452,6 +452,16 @@ impl Reader {
     async fn turn(&self) -> Result<Turn, Refusal> {
         self.turns.take(self.who).await
     }
+}
+
+/// Whether the journal goes on where the archive ends.
+fn joins(ledger: Position, tip: Tip) -> bool {
+    ledger.epoch != tip.epoch || next_frame(ledger) >= tip.first
+}
+
+fn behind() -> Refusal {
+    let text = "the archive is behind the journal; ask again when it has caught up";
+    Refusal::new(ErrorCode::ArchiveUnavailable, text).retry_after(Duration::from_secs(2))
 }
 
 /// Behind what the journal no longer has.

@@ -1,9 +1,9 @@
 //! A real streaming replica: read where it has enough, passed over where it has not.
 
-use crate::kit::{Kit, P0, TTL, batch, data, frame, open};
+use crate::kit::{Kit, P0, START, TTL, batch, data, frame, open};
 use sqlx::postgres::PgPoolOptions;
 use std::time::Duration;
-use stormwire_archive::{Archive as _, HistoryPage, HistoryQuery};
+use stormwire_archive::{Archive as _, HistoryPage, HistoryQuery, KeyQuery};
 use stormwire_archive_postgres::{PostgresArchive, PostgresConfig};
 use stormwire_core::{Channel, Epoch, FrameSeq, Offset, Position};
 use stormwire_guard::GuardConfig;
@@ -98,6 +98,25 @@ async fn replica_lag_read() {
     };
     assert_eq!(ledger(&prefix(behind(10)).await), 10);
     assert_eq!(data(&prefix(behind(11)).await), all);
+    let latest = async |from| {
+        let latest = archive.latest(&channel, P0, &KeyQuery::After(None), 10, 1 << 20, from);
+        latest.await.unwrap().ledger.map(|entry| entry.last_seq)
+    };
+    assert_eq!(latest(behind(10)).await, Some(10));
+    assert_eq!(latest(behind(11)).await, Some(20));
+    let time_of = |seq| START.plus(Duration::from_secs(seq));
+    let position = async |seq| {
+        let found = archive.position_at(&channel, P0, time_of(seq)).await.unwrap();
+        found.map(|position| position.offset.seq())
+    };
+    assert_eq!(position(15).await, Some(15), "it may have come since");
+    assert_eq!(position(21).await, None);
+    // What the replica has is found there, while the primary does not answer.
+    primary.server().pause().await;
+    assert_eq!(position(5).await, Some(5));
+    let place = archive.position_of_prefix_at(P0, "a:", time_of(5)).await;
+    primary.server().resume().await;
+    assert!(place.unwrap().is_some_and(|place| place < behind(5)));
 
     replica.server().resume_replay().await.unwrap();
     follows(&replica, 20).await;

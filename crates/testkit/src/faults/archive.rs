@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormwire_archive::{
     Archive, ArchiveError, Batch, ChannelInfo, ChannelQuery, Counted, DeadLetter, DeadLetterFilter,
-    HistoryPage, HistoryQuery, Lease, LedgerEntry, Missing, PersistError, Retained, Retention,
-    Roster,
+    HistoryPage, HistoryQuery, KeyQuery, LatestPage, Lease, LedgerEntry, Missing, PersistError,
+    Retained, Retention, Roster,
 };
 use stormwire_core::{Channel, FrameSeq, Partition, PartitionCount, Position, Timestamp};
 
@@ -233,6 +233,18 @@ impl Archive for FaultyArchive {
         partitions: &[Partition],
     ) -> Result<Vec<(Partition, LedgerEntry)>, ArchiveError> {
         self.archive.ledgers(partitions).await
+    }
+
+    async fn latest(
+        &self,
+        channel: &Channel,
+        partition: Partition,
+        query: &KeyQuery,
+        limit: usize,
+        bytes: usize,
+        journal_from: Position,
+    ) -> Result<LatestPage, ArchiveError> {
+        self.archive.latest(channel, partition, query, limit, bytes, journal_from).await
     }
 
     async fn count_after(

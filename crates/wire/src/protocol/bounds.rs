@@ -2,7 +2,7 @@
 
 use super::{
     CHANNELS_PER_SUBSCRIBE_MAX, EVENT_BYTES_DEFAULT, EVENTS_PER_PUBLISH_MAX, MESSAGE_BYTES_MAX,
-    OPERATIONS_PER_MESSAGE_MAX, Target,
+    OPERATIONS_PER_MESSAGE_MAX, Page, Target,
 };
 use crate::frame::{ATTRIBUTE_BYTES_MAX, EventTooLarge, PRODUCER_BYTES_MAX};
 use std::fmt;
@@ -99,6 +99,26 @@ pub(crate) fn check_attribute(
         return Ok(());
     }
     check_text(&format!("{path}{field}"), text, ATTRIBUTE_BYTES_MAX)
+}
+
+/// The page of a key's newest event, if the key is one.
+///
+/// # Errors
+/// `invalid_field`.
+pub fn page_of_key(key: &str) -> Result<Page, Refusal> {
+    check_text("key", key, ATTRIBUTE_BYTES_MAX)?;
+    Ok(Page::Key(key.into()))
+}
+
+/// The page of the newest events of the keys behind `after`, if that is one or empty.
+///
+/// # Errors
+/// `invalid_field`.
+pub fn page_of_keys(after: &str) -> Result<Page, Refusal> {
+    if !after.is_empty() {
+        check_text("keys_after", after, ATTRIBUTE_BYTES_MAX)?;
+    }
+    Ok(Page::KeysAfter(after.into()))
 }
 
 fn check_text(field: &str, text: &str, max: usize) -> Result<(), Refusal> {

@@ -348,10 +348,12 @@ fn request_json(out: &mut BytesMut, request: &Request<'_>) {
         }
         Operation::History(op) => {
             object.text("channel", op.channel.as_str());
-            match op.page {
+            match &op.page {
                 Page::Last => {}
-                Page::After(at) => position_json(object.member("after"), at),
-                Page::Before(at) => position_json(object.member("before"), at),
+                Page::After(at) => position_json(object.member("after"), *at),
+                Page::Before(at) => position_json(object.member("before"), *at),
+                Page::Key(key) => object.text("key", key),
+                Page::KeysAfter(key) => object.text("keys_after", key),
             }
             object.number("limit", op.limit);
         }

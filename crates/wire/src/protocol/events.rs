@@ -190,6 +190,18 @@ impl EventsEncoder {
         self.finish(out)
     }
 
+    /// A REST page of newest events by key (JSON only): `next` is the key behind which the next page
+    /// begins. The encoder is empty afterwards.
+    pub fn latest_page(&mut self, channel: &str, more: bool, next: Option<&str>) -> Bytes {
+        let mut out = self.json_buffer(channel);
+        let mut object = Object::new(&mut out);
+        object.text("channel", channel);
+        object.number("epoch", self.epoch.0);
+        json_body(&mut object, &self.body);
+        page_end(object, more, next, &[]);
+        self.finish(out)
+    }
+
     /// A REST page of a pattern's events, which were pushed with their places: `next` is the cursor
     /// where the next page begins. The encoder is empty afterwards.
     pub fn pattern_page(

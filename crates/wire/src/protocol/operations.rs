@@ -195,8 +195,8 @@ pub struct History {
     pub limit: u32,
 }
 
-/// Which part of a channel's past; always answered in ascending order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Which part of a channel's past; answered in ascending order.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Page {
     /// The newest.
     Last,
@@ -204,4 +204,8 @@ pub enum Page {
     After(Position),
     /// The newest before this position.
     Before(Position),
+    /// The newest event of this key.
+    Key(Box<str>),
+    /// The newest event of each key behind this one, ascending by the keys' bytes; empty: from the first.
+    KeysAfter(Box<str>),
 }

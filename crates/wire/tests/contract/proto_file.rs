@@ -89,7 +89,7 @@ pub(crate) fn structs() -> Messages {
                     let oneof = rest.split('"').nth(1).unwrap();
                     let prefix = if oneof == "RequestId" { "id_" } else { "" };
                     fields.extend(items[oneof].iter().map(|(a, item)| {
-                        let name = item.split('(').next().unwrap().to_lowercase();
+                        let name = snake(item.split('(').next().unwrap());
                         field(a, &format!("{prefix}{name}"), item, "oneof")
                     }));
                 }
@@ -110,6 +110,18 @@ pub(crate) fn structs() -> Messages {
         messages.insert(name.clone(), fields);
     }
     messages
+}
+
+/// `KeysAfter` as `keys_after`.
+fn snake(name: &str) -> String {
+    let mut snake = String::new();
+    for (at, letter) in name.char_indices() {
+        if at > 0 && letter.is_uppercase() {
+            snake.push('_');
+        }
+        snake.extend(letter.to_lowercase());
+    }
+    snake
 }
 
 fn field(attribute: &str, name: &str, item: &str, label: &'static str) -> Field {

@@ -90,6 +90,20 @@ pub(crate) enum Pages {
     Pattern(PatternPage),
 }
 
+/// The newest events, of one key or of several.
+#[derive(ToSchema)]
+#[schema(as = LatestEvents)]
+#[expect(dead_code, reason = "describes what wire writes")]
+pub(crate) struct LatestPage {
+    channel: String,
+    epoch: u32,
+    /// One, none, or one a key, ascending by key.
+    events: Vec<Event>,
+    more: bool,
+    /// `keys_after` of the next page, if there is more.
+    next: Option<String>,
+}
+
 /// A stretch that is missing.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what wire writes")]

@@ -139,7 +139,7 @@ impl<'a> Collector<'a> {
 }
 
 /// One event of a frame as history gives it. Its bytes share the frame's memory.
-fn stored(
+pub(super) fn stored(
     channel: Channel,
     position: Position,
     ts: Timestamp,

@@ -2,11 +2,12 @@
 
 use super::Session;
 use crate::hub::Selection;
-use crate::reader::{self, Reader, Who};
+use crate::reader::{self, Latest, Reader, Who};
 use crate::render::{self, Direction};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use stormwire_archive::KeyQuery;
 use stormwire_core::{ErrorCode, Position, Refusal};
 use stormwire_tokens::{Action, Target};
 use stormwire_wire::protocol::{History, Page, RequestId};
@@ -36,7 +37,7 @@ impl Session {
         let (outbox, codec) = (Arc::clone(&self.outbox), self.accepted.codec);
         let partitions = self.context.hub.partitions();
         let direction = match query.page {
-            Page::After(_) => Direction::Forward,
+            Page::After(_) | Page::Key(_) | Page::KeysAfter(_) => Direction::Forward,
             Page::Last | Page::Before(_) => Direction::Backward,
         };
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
@@ -46,6 +47,15 @@ impl Session {
                 Page::Last => reader.before(&channel, None, limit, PAGE_BYTES).await,
                 Page::Before(at) => reader.before(&channel, Some(at), limit, PAGE_BYTES).await,
                 Page::After(at) => page_after(&reader, &selection, at, limit).await,
+                Page::Key(key) => {
+                    let latest = Latest::OfKeys(KeyQuery::Of(key.into()));
+                    reader.latest(&channel, &latest, 1, PAGE_BYTES).await
+                }
+                Page::KeysAfter(key) => {
+                    let after = Some(String::from(key)).filter(|key| !key.is_empty());
+                    let latest = Latest::OfKeys(KeyQuery::After(after));
+                    reader.latest(&channel, &latest, limit, PAGE_BYTES).await
+                }
             };
             let message = match read {
                 Ok(page) => {

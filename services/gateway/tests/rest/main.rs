@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod liars;
+mod latest;
 mod patterns;
 mod receipts;
 mod server;

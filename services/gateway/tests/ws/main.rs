@@ -5,6 +5,7 @@
 mod failing;
 mod flawed;
 mod liars;
+mod latest;
 mod patterns;
 mod receipts;
 mod scenarios;

@@ -4,8 +4,8 @@ use super::read::{self, given, missing, request_id, required, slots, twice, wron
 use super::scan::{Scanner, SyntaxError};
 use crate::frame::{EncodedEvents, EventParts, EventTooLarge, EventsBuilder};
 use crate::protocol::bounds::{
-    EventLimits, EventPath, check_attribute, message_too_large, pattern, too_many_channels,
-    too_many_events, too_many_operations, unknown_op,
+    EventLimits, EventPath, check_attribute, message_too_large, page_of_key, page_of_keys, pattern,
+    too_many_channels, too_many_events, too_many_operations, unknown_op,
 };
 use crate::protocol::{
     CHANNELS_PER_SUBSCRIBE_MAX, Connect, Cursor, HISTORY_LIMIT_DEFAULT, HISTORY_LIMIT_MAX, History,
@@ -142,7 +142,7 @@ slots! {
         op "op", id "id", token "token", producer "producer", channel "channel",
         channels "channels", pattern "pattern", since "since", mode "mode", presence "presence",
         seq "seq", again "again", receipt "receipt", data "data", data_base64 "data_base64",
-        before "before", after "after", limit "limit",
+        before "before", after "after", limit "limit", key "key", keys_after "keys_after",
     }
 }
 
@@ -389,14 +389,18 @@ fn signal<'a>(fields: &Fields<'a>) -> Result<Signal<'a>, Refusal> {
 fn history(fields: &Fields<'_>) -> Result<History, Refusal> {
     let limit = read::optional_whole("limit", fields.limit, 1, u64::from(HISTORY_LIMIT_MAX))?;
     let limit = limit.and_then(|limit| u32::try_from(limit).ok()).unwrap_or(HISTORY_LIMIT_DEFAULT);
-    let page = match (given(fields.after), given(fields.before)) {
-        (None, None) => Page::Last,
-        (Some(raw), None) => Page::After(position("after", raw)?),
-        (None, Some(raw)) => Page::Before(position("before", raw)?),
-        (Some(_), Some(_)) => {
-            return Err(Refusal::invalid_field("before", "give after or before, not both"));
-        }
-    };
+    let places = [
+        given(fields.after).map(|raw| position("after", raw).map(Page::After)),
+        given(fields.before).map(|raw| position("before", raw).map(Page::Before)),
+        given(fields.key).map(|raw| page_of_key(&read::text("key", raw)?)),
+        given(fields.keys_after).map(|raw| page_of_keys(&read::text("keys_after", raw)?)),
+    ];
+    let mut places = places.into_iter().flatten();
+    let page = places.next().transpose()?.unwrap_or(Page::Last);
+    if places.next().is_some() {
+        let problem = "give one of after, before, key and keys_after";
+        return Err(Refusal::invalid_field("before", problem));
+    }
     Ok(History { channel: one_channel(fields)?, page, limit })
 }
 

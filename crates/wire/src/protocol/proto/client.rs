@@ -43,10 +43,12 @@ fn operation(op: &Operation<'_>) -> pb::RequestOp {
         }
         Operation::History(history) => pb::RequestOp::History(pb::History {
             channel: history.channel.to_string(),
-            page: match history.page {
+            page: match &history.page {
                 Page::Last => None,
-                Page::After(at) => Some(pb::HistoryPoint::After(position(at))),
-                Page::Before(at) => Some(pb::HistoryPoint::Before(position(at))),
+                Page::After(at) => Some(pb::HistoryPoint::After(position(*at))),
+                Page::Before(at) => Some(pb::HistoryPoint::Before(position(*at))),
+                Page::Key(key) => Some(pb::HistoryPoint::Key(key.to_string())),
+                Page::KeysAfter(key) => Some(pb::HistoryPoint::KeysAfter(key.to_string())),
             },
             limit: history.limit,
         }),

@@ -350,6 +350,8 @@ fn history(message: pb::History) -> Result<History, Refusal> {
         None => Page::Last,
         Some(pb::HistoryPoint::After(at)) => Page::After(position("after", at)?),
         Some(pb::HistoryPoint::Before(at)) => Page::Before(position("before", at)?),
+        Some(pb::HistoryPoint::Key(key)) => bounds::page_of_key(&key)?,
+        Some(pb::HistoryPoint::KeysAfter(key)) => bounds::page_of_keys(&key)?,
     };
     Ok(History { channel: channel("channel", &message.channel)?, page, limit })
 }

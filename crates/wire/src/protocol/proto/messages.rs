@@ -149,7 +149,7 @@ pub struct Signal {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct History {
-    #[prost(oneof = "HistoryPoint", tags = "2, 3")]
+    #[prost(oneof = "HistoryPoint", tags = "2, 3, 5, 6")]
     pub page: Option<HistoryPoint>,
     #[prost(string, tag = "1")]
     pub channel: String,
@@ -163,6 +163,10 @@ pub enum HistoryPoint {
     Before(Position),
     #[prost(message, tag = "3")]
     After(Position),
+    #[prost(string, tag = "5")]
+    Key(String),
+    #[prost(string, tag = "6")]
+    KeysAfter(String),
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -120,6 +120,8 @@ fn history() -> impl Strategy<Value = History> {
         Just(Page::Last),
         position().prop_map(Page::After),
         position().prop_map(Page::Before),
+        "[a-zé]{1,9}".prop_map(|key| Page::Key(key.into())),
+        "[a-zé]{0,9}".prop_map(|key| Page::KeysAfter(key.into())),
     ];
     (channel(), page, 1..=HISTORY_LIMIT_MAX).prop_map(|(channel, page, limit)| History {
         channel,
