@@ -1,10 +1,11 @@
 //! The handle that a program holds.
 
 use crate::actor::Actor;
+use crate::asides::{AsidesSink, asides};
 use crate::event::{self, NewEvent};
 use crate::follow::Told;
 use crate::session::{Answer, Command, Outbound};
-use crate::{ClientConfig, ClientError, Delivery, End, History};
+use crate::{Attendance, ClientConfig, ClientError, Delivery, End, Event, History};
 use futures::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ use std::time::Duration;
 use stormwire_core::{Channel, Epoch, Offset, Pattern, Position, Timestamp};
 use stormwire_wire::frame::EncodedEvents;
 use stormwire_wire::protocol::{
-    self, EVENTS_PER_PUBLISH_MAX, MESSAGE_BYTES_MAX, Mode, Operation, Page, Since,
+    self, EVENTS_PER_PUBLISH_MAX, MESSAGE_BYTES_MAX, MembersPage, Mode, Operation, Page, Payload,
+    Since,
 };
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -186,10 +188,38 @@ impl Client {
         since: Option<Since>,
         mode: Mode,
     ) -> Result<Subscription, ClientError> {
+        self.open(target, since, mode, None).await
+    }
+
+    /// As [`Client::subscribe`], as a member of the channel: the others see that this client is there, and
+    /// it is told who is there, who comes and goes, and signals. Over reconnects what is told stays exact:
+    /// always the difference between two complete states.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`].
+    pub async fn attend(
+        &self,
+        channel: &Channel,
+        since: Option<Since>,
+    ) -> Result<Attendance, ClientError> {
+        let (sink, asides) = asides(self.subscription_queue);
+        let target = Pattern::Exact(channel.clone());
+        let subscription = self.open(&target, since, Mode::All, Some(sink)).await?;
+        Ok(Attendance::new(self.clone(), channel.clone(), subscription, asides))
+    }
+
+    async fn open(
+        &self,
+        target: &Pattern,
+        since: Option<Since>,
+        mode: Mode,
+        asides: Option<AsidesSink>,
+    ) -> Result<Subscription, ClientError> {
         let (sink, reader) = mpsc::channel(self.subscription_queue);
         let (opened, is_open) = oneshot::channel();
         let (target, place) = (target.clone(), since.clone());
-        let command = Command::Subscribe { target: target.clone(), since, mode, sink, opened };
+        let subscribed = target.clone();
+        let command = Command::Subscribe { target: subscribed, since, mode, sink, asides, opened };
         self.command(command).await?;
         // Made before the answer, so that a caller who stops waiting unsubscribes.
         let commands = Some(self.commands.clone());
@@ -231,6 +261,73 @@ impl Client {
         limit: u32,
     ) -> Result<History, ClientError> {
         self.history(channel, Page::After(position), limit).await
+    }
+
+    /// The newest event of a channel, or of one key of it; everything that was acknowledged before counts.
+    ///
+    /// # Errors
+    /// As [`Client::history`].
+    pub async fn latest(
+        &self,
+        channel: &Channel,
+        key: Option<&str>,
+    ) -> Result<Option<Event>, ClientError> {
+        let page = key.map_or(Page::Last, |key| Page::Key(key.into()));
+        Ok(self.history(channel, page, 1).await?.events.pop())
+    }
+
+    /// The newest event of each key behind `after` (of all, without it), ascending by key. Where there
+    /// is more, the next page begins behind the last event's key.
+    ///
+    /// # Errors
+    /// As [`Client::history`].
+    pub async fn latest_by_key(
+        &self,
+        channel: &Channel,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<History, ClientError> {
+        self.history(channel, Page::KeysAfter(after.unwrap_or_default().into()), limit).await
+    }
+
+    /// A page of a channel's members, ascending by user and session, behind `after`: `next` of the page
+    /// before. Whoever asks need not be a member.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`], [`ClientError::Deadline`], [`ClientError::Ended`].
+    pub async fn members(
+        &self,
+        channel: &Channel,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<MembersPage, ClientError> {
+        let (channel, after) = (channel.clone(), after.map(Into::into));
+        let query = protocol::PresenceQuery { channel, after, limit };
+        match self.ask(Operation::Presence(query)).await? {
+            Answer::Members(page) => Ok(page),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Tells `data` to those who are subscribed to the channel now: not stored, and at most once. Returns
+    /// when the server has taken it.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] (also for a limit: it is not sent again), [`ClientError::Lost`],
+    /// [`ClientError::Invalid`], [`ClientError::Deadline`], [`ClientError::Ended`].
+    pub async fn signal(
+        &self,
+        channel: &Channel,
+        data: Payload<'static>,
+    ) -> Result<(), ClientError> {
+        if let Payload::Json(text) = &data {
+            protocol::json::check(text)
+                .map_err(|refusal| ClientError::Invalid(refusal.to_string()))?;
+        }
+        let op = Operation::Signal(protocol::Signal { channel: channel.clone(), data });
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Signal { op, reply }).await?;
+        answer.await.unwrap_or(Err(ClientError::Ended(End::Closed))).map(drop)
     }
 
     /// Asks the server for its time.

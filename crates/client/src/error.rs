@@ -16,6 +16,10 @@ pub enum ClientError {
     /// The deadline passed before anything was sent, or (other than for a publish) answered.
     #[error("no answer within {0:?}")]
     Deadline(Duration),
+    /// There was no connection, or it was lost before the server had taken the signal: it may have been
+    /// told or not, and is not sent again.
+    #[error("no connection lasted until the signal was taken; it may or may not have been told")]
+    Lost,
     /// What was given is not what the protocol carries.
     #[error("{0}")]
     Invalid(String),

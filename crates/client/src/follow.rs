@@ -5,6 +5,7 @@
 //! it is unsubscribed, what comes meanwhile is dropped, and it goes on from its position once half of
 //! its queue is free.
 
+use crate::asides::{Aside, AsidesSink};
 use crate::{ClientError, Delivery, Event};
 use stormwire_core::{Channel, Pattern, Position};
 use stormwire_wire::protocol::{
@@ -40,6 +41,8 @@ pub(crate) struct Follow {
     /// Where it stands towards the server.
     pub(crate) stage: Stage,
     sink: mpsc::Sender<Told>,
+    /// Told what is not stored; the subscription is one as a member then.
+    asides: Option<AsidesSink>,
     opened: Option<oneshot::Sender<Result<(), ClientError>>>,
 }
 
@@ -60,6 +63,7 @@ impl Follow {
         since: Option<Since>,
         mode: Mode,
         sink: mpsc::Sender<Told>,
+        asides: Option<AsidesSink>,
         opened: oneshot::Sender<Result<(), ClientError>>,
     ) -> Self {
         let place = match &since {
@@ -67,7 +71,7 @@ impl Follow {
             _ => None,
         };
         let (pending, opened) = (Vec::new(), Some(opened));
-        Self { since, mode, place, pending, stage: Stage::Due, sink, opened }
+        Self { since, mode, place, pending, stage: Stage::Due, sink, asides, opened }
     }
 
     /// What is asked of the server: from where the reader stands, else as the caller said.
@@ -76,7 +80,7 @@ impl Follow {
             target: target_of(target),
             since: self.place.clone().or_else(|| self.since.clone()),
             mode: self.mode,
-            presence: false,
+            presence: self.asides.is_some(),
         })
     }
 
@@ -126,6 +130,13 @@ impl Follow {
             GapTarget::Pattern { cursor, .. } => Since::Cursor(cursor),
         };
         self.hand(Delivery::Gap { from, to }, place)
+    }
+
+    /// Tells what is not stored to whoever wants to know.
+    pub(crate) fn aside(&self, aside: Aside) {
+        if let Some(asides) = &self.asides {
+            asides.tell(aside);
+        }
     }
 
     fn hand(&mut self, delivery: Delivery, place: Since) -> Handed {
@@ -239,7 +250,7 @@ mod tests {
     async fn a_repeat_after_a_reconnect_is_dropped_and_a_new_epoch_is_not_one() {
         let (sink, mut reader) = mpsc::channel(8);
         let (opened, is_open) = oneshot::channel();
-        let mut follow = Follow::new(Some(Since::Last(10)), Mode::All, sink, opened);
+        let mut follow = Follow::new(Some(Since::Last(10)), Mode::All, sink, None, opened);
         assert_eq!(since(&follow), Some(Since::Last(10)));
         assert_eq!(follow.given(1, vec![event(1)]), Handed::Over, "not subscribed yet");
         follow.subscribed(Since::Position(at(4)));
@@ -261,7 +272,7 @@ mod tests {
     #[tokio::test]
     async fn a_slow_reader_rests_and_goes_on_where_it_stopped() {
         let (sink, mut reader) = mpsc::channel(1);
-        let mut follow = Follow::new(None, Mode::All, sink, oneshot::channel().0);
+        let mut follow = Follow::new(None, Mode::All, sink, None, oneshot::channel().0);
         follow.subscribed(Since::Position(at(0)));
         assert_eq!(follow.given(1, vec![event(1)]), Handed::Over);
         assert_eq!(follow.given(1, vec![event(2)]), Handed::Full);
@@ -278,7 +289,7 @@ mod tests {
     #[tokio::test]
     async fn a_pattern_moves_with_its_cursor_alone() {
         let (sink, mut reader) = mpsc::channel(1);
-        let mut follow = Follow::new(None, Mode::Latest, sink, oneshot::channel().0);
+        let mut follow = Follow::new(None, Mode::Latest, sink, None, oneshot::channel().0);
         follow.subscribed(Since::Cursor(cursor_at(4)));
         assert_eq!(follow.given_for_pattern(&[5], None), Handed::Over);
         assert_eq!(since(&follow), Some(Since::Cursor(cursor_at(4))), "the message goes on");

@@ -4,7 +4,8 @@
 //! A [`Client`] is a handle to one task, which owns the connection. What must survive a connection is
 //! in pure state machines: the publish window, one `Follow` a subscription, the `Session` that holds
 //! them. The task itself only moves bytes and watches the clock. Every queue has a bound: publishes
-//! wait in [`Client::send`], a slow reader's subscription rests at the server.
+//! wait in [`Client::send`], a slow reader's subscription rests at the server. [`Client::attend`] is a
+//! subscription as a member of the channel: who is there is kept exact over reconnects as well.
 //!
 //! ```no_run
 //! use stormwire_client::{Client, ClientConfig, Delivery, NewEvent, Since};
@@ -41,21 +42,28 @@
 //! ```
 
 mod actor;
+mod asides;
+mod attend;
 mod backoff;
 mod client;
 mod codec;
+mod command;
 mod config;
 mod connection;
 mod dial;
 mod error;
 mod event;
 mod follow;
+mod members;
 mod session;
 mod token;
 mod window;
 
+pub use attend::{Attendance, News};
 pub use client::{Client, Published, Receipt, Subscription};
 pub use config::{ClientConfig, Resume, TokenError, TokenProvider};
 pub use error::{ClientError, End};
 pub use event::{Delivery, Event, History, NewEvent};
-pub use stormwire_wire::protocol::{Codec, Cursor, ErrorMessage, Mode, Page, Payload, Since};
+pub use stormwire_wire::protocol::{
+    Codec, Cursor, ErrorMessage, Member, MembersPage, Mode, Page, Payload, Since,
+};

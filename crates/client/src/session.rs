@@ -3,73 +3,26 @@
 //! Pure: commands of the program and messages of the server go in, requests for the server come out,
 //! one by one, when the connection has room for them.
 
+mod beside;
+
 use crate::backoff::Backoff;
-use crate::follow::{Follow, Handed, Stage, Told, target_of};
+pub(crate) use crate::command::{Answer, Command, Effect, Outbound};
+use crate::follow::{Follow, Handed, Stage, target_of};
 use crate::window::Window;
 use crate::{ClientError, End, History, Published, Resume};
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
-use stormwire_core::{Channel, ErrorCode, Pattern, Timestamp};
-use stormwire_wire::frame::EncodedEvents;
+use stormwire_core::{Channel, ErrorCode, Pattern};
 use stormwire_wire::protocol::{
-    Connected, ErrorMessage, GapTarget, Mode, Operation, Publish, Receipt, Request, RequestId,
-    ServerMessage, Since, Subscribed,
+    Connected, ErrorMessage, GapTarget, Operation, Publish, Request, RequestId, ServerMessage,
+    Since, Subscribed,
 };
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// First and longest pause before a refused subscription is asked for again.
 const SUBSCRIBE_PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-
-/// What a program asks of its client.
-pub(crate) enum Command {
-    /// Publish these events.
-    Publish(Outbound),
-    /// Follow a channel, or all that match a pattern.
-    Subscribe {
-        target: Pattern,
-        since: Option<Since>,
-        mode: Mode,
-        sink: mpsc::Sender<Told>,
-        opened: oneshot::Sender<Result<(), ClientError>>,
-    },
-    /// The reader of a subscription has gone.
-    Unsubscribe(Pattern),
-    /// Ask the server something.
-    Ask { op: Operation<'static>, reply: oneshot::Sender<Result<Answer, ClientError>> },
-    /// End when everything is answered.
-    Close(oneshot::Sender<()>),
-}
-
-/// A publish on its way.
-pub(crate) struct Outbound {
-    pub(crate) channel: Channel,
-    pub(crate) receipt: Receipt,
-    pub(crate) events: EncodedEvents,
-    pub(crate) reply: oneshot::Sender<Result<Published, ClientError>>,
-    /// Its share of the client's queue, given back with the answer.
-    pub(crate) room: OwnedSemaphorePermit,
-}
-
-/// What the server answered to a question.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    History(History),
-    Pong(Timestamp),
-    Refreshed(Duration),
-}
-
-/// What the connection has to do besides reading and writing.
-#[derive(Debug)]
-pub(crate) enum Effect {
-    /// Call [`Session::wake`] when half of this reader's queue is free.
-    Resting(Pattern, mpsc::Sender<Told>),
-    /// Connect again after this time, elsewhere if possible.
-    Move(Duration),
-    /// End the connection: the server may wait on it for what has been given up.
-    Abandon,
-}
 
 struct Ask {
     op: Operation<'static>,
@@ -82,6 +35,8 @@ pub(crate) struct Session {
     window: Window<Outbound>,
     follows: HashMap<Pattern, Follow>,
     asks: HashMap<i64, Ask>,
+    /// Signals on their way: the question behind each, whose answer says that it was taken.
+    signals: HashMap<i64, i64>,
     /// Subscriptions asked for, by request.
     asked: HashMap<i64, Pattern>,
     /// Subscriptions to be asked for again later.
@@ -104,6 +59,7 @@ impl Session {
             window: Window::new(seed),
             follows: HashMap::new(),
             asks: HashMap::new(),
+            signals: HashMap::new(),
             asked: HashMap::new(),
             later: Vec::new(),
             control: VecDeque::new(),
@@ -129,16 +85,18 @@ impl Session {
                 let (events, bytes) = (outbound.events.len(), outbound.events.as_bytes().len());
                 self.window.push(outbound, events as u64, bytes, now + self.publish_timeout);
             }
-            Command::Subscribe { target, since, mode, sink, opened } => {
+            Command::Subscribe { target, since, mode, sink, asides, opened } => {
                 if self.follows.contains_key(&target) {
                     let error = ClientError::AlreadySubscribed(target.to_string());
                     let _ = opened.send(Err(error));
                     return;
                 }
-                self.follows.insert(target.clone(), Follow::new(since, mode, sink, opened));
+                let follow = Follow::new(since, mode, sink, asides, opened);
+                self.follows.insert(target.clone(), follow);
                 self.ask_for(&target);
             }
             Command::Unsubscribe(target) => self.drop_follow(&target),
+            Command::Signal { op, reply } => self.signal(op, reply, now),
             Command::Ask { op, reply } => {
                 let id = self.next_id();
                 if self.connected {
@@ -176,6 +134,11 @@ impl Session {
         self.connected = false;
         self.window.disconnected();
         self.control.clear();
+        for (_, behind) in std::mem::take(&mut self.signals) {
+            if let Some(ask) = self.asks.remove(&behind) {
+                let _ = ask.reply.send(Err(ClientError::Lost));
+            }
+        }
         self.asked.clear();
         self.later.clear();
         // What was asked of this connection is not for the next one to do.
@@ -269,17 +232,17 @@ impl Session {
                 if let Some(ask) = self.answered(id.as_ref()) {
                     let _ = ask.reply.send(Ok(Answer::Pong(server_time)));
                 }
+                self.signals.retain(|_, behind| self.asks.contains_key(behind));
             }
             ServerMessage::Moving { reconnect_after } => {
                 self.effects.push_back(Effect::Move(reconnect_after));
             }
             ServerMessage::Error(error) => self.refused(error, now),
-            ServerMessage::Connected(_)
-            | ServerMessage::Unsubscribed { .. }
-            | ServerMessage::Presence { .. }
-            | ServerMessage::Joined { .. }
-            | ServerMessage::Left { .. }
-            | ServerMessage::Signal { .. } => {}
+            ServerMessage::Connected(_) | ServerMessage::Unsubscribed { .. } => {}
+            ServerMessage::Presence(_)
+            | ServerMessage::Joined(_)
+            | ServerMessage::Left(_)
+            | ServerMessage::Signal { .. } => self.beside(message),
         }
     }
 
@@ -353,7 +316,9 @@ impl Session {
             } else {
                 self.end_follow(&channel, error.into());
             }
-        } else if let Some(ask) = self.asks.remove(&id) {
+        } else if let Some(ask) =
+            self.signals.remove(&id).or(Some(id)).and_then(|id| self.asks.remove(&id))
+        {
             let _ = ask.reply.send(Err(error.into()));
         } else {
             tracing::warn!(code = %error.code, message = %error.message, "the server refuses");

@@ -46,6 +46,7 @@ pub async fn presence(harness: &dyn Harness) {
     an_ended_life_is_swept_at_once(harness).await;
     partitions_share_nothing(harness).await;
     model::pages_and_differences_are_exact(harness).await;
+    an_engine_that_has_lived_for_a_lease_is_settled(harness).await;
     assert_eq!(harness.presence().ping().await, Ok(()));
 }
 
@@ -323,6 +324,15 @@ async fn an_ended_life_is_swept_at_once(harness: &dyn Harness) {
     presence.end(&life_in(P)).await.unwrap_or_else(|e| panic!("{e}"));
     sweep(&*presence).await;
     assert_eq!(counts(&*presence, &room).await, (0, 0));
+}
+
+async fn an_engine_that_has_lived_for_a_lease_is_settled(harness: &dyn Harness) {
+    let (presence, room) = (harness.presence(), channel("settled"));
+    let life = begin(&*presence).await;
+    harness.pass(harness.lease()).await;
+    assert_eq!(presence.renew(&life).await, Ok(Renewed::Alive));
+    let page = presence.page(P, &room, None, 1).await.unwrap_or_else(|e| panic!("{e}"));
+    assert!(page.settled, "every gateway has had the time to report");
 }
 
 async fn partitions_share_nothing(harness: &dyn Harness) {

@@ -1,6 +1,9 @@
 //! The command line: what can be said, with examples.
 
+mod beside;
+
 use crate::commands::admin::Admin;
+pub(crate) use beside::{LatestArgs, PresenceArgs, SignalArgs};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -124,6 +127,25 @@ Examples:
   stormwire subscribe room:lobby --since 1:4104192   everything after a position
   stormwire subscribe 'room:*'                       every channel of a namespace")]
     Subscribe(SubscribeArgs),
+    /// Prints the newest event of a channel, of a key, or of each key, one JSON object a line
+    #[command(after_help = "\
+Examples:
+  stormwire latest room:lobby
+  stormwire latest prices:stocks --key ACME          the newest event of one key
+  stormwire latest prices:stocks --keys              the newest of each key, by key
+The exit code is 0 also where there is none.")]
+    Latest(LatestArgs),
+    /// Prints who is in a channel, one JSON object a line
+    #[command(after_help = "\
+Examples:
+  stormwire presence room:lobby                      everybody who is there now
+  stormwire presence room:lobby --watch              and who comes and goes, and signals; as a member itself")]
+    Presence(PresenceArgs),
+    /// Tells something to those who are subscribed to a channel now, without storing it
+    #[command(after_help = "\
+Examples:
+  stormwire signal room:lobby '{\"typing\":true}'")]
+    Signal(SignalArgs),
     /// Publishes a file of events (one JSON object a line), and ends with one line of figures
     #[command(after_help = "\
 Examples:

@@ -277,7 +277,7 @@ fn stands(channel: &Channel, counts: Counts) -> ServerMessage<'static> {
     })
 }
 
-/// The messages of a difference: who left, then who came.
+/// The messages of a difference: who left, then who came; none if nothing has changed.
 fn changes_of(
     channel: &Channel,
     since: u64,
@@ -298,7 +298,8 @@ fn changes_of(
     if !left.is_empty() {
         messages.push(ServerMessage::Left(change(&left, !joined.is_empty())));
     }
-    if !joined.is_empty() {
+    // Who came and went meanwhile is not told of, but the next change goes on from this version.
+    if !joined.is_empty() || (left.is_empty() && since != counts.version) {
         messages.push(ServerMessage::Joined(change(&joined, false)));
     }
     messages
@@ -307,4 +308,103 @@ fn changes_of(
 /// A member as a client sees it.
 pub(crate) fn shown(member: &Member) -> protocol::Member {
     protocol::Member { user: (&*member.user).into(), session: (&*member.session).into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::task::noop_waker_ref;
+    use serde_json::Value;
+    use std::collections::VecDeque;
+    use std::task::Context;
+
+    fn room() -> Channel {
+        Channel::parse("room:1").unwrap()
+    }
+
+    /// What the connection was told since the last time: which operation, from and to which version.
+    fn told(outbox: &Outbox) -> Vec<(String, Option<u64>, u64)> {
+        let mut messages = VecDeque::new();
+        outbox.drain(&Context::from_waker(noop_waker_ref()), &mut messages, &mut Vec::new());
+        let told = messages.iter().map(|message| {
+            let Message::Text(text) = message else { panic!("{message:?}") };
+            let value: Value = serde_json::from_str(text).unwrap();
+            let op = value["op"].as_str().unwrap().to_owned();
+            (op, value["since"].as_u64(), value["version"].as_u64().unwrap())
+        });
+        told.collect()
+    }
+
+    fn known(version: u64, changes: &[(&str, bool)]) -> Difference {
+        let changes = changes.iter().map(|(user, here)| (Member::new(*user, "1"), *here));
+        Difference::Known(Counts { version, users: 1, sessions: 1 }, changes.collect())
+    }
+
+    #[test]
+    fn whoever_watches_is_told_a_chain_of_versions_without_a_hole() {
+        let (mut audience, now) = (Audience::default(), Instant::now());
+        let outbox = Outbox::new(1 << 20);
+        audience.add(&room(), Listener::new(1, Arc::clone(&outbox), true));
+        let mut tell = |since, difference| {
+            audience.tell(&room(), since, difference, now);
+            told(&outbox)
+        };
+        let stands = |version| vec![("presence".to_owned(), None, version)];
+        let change = |op: &str, since, version| (op.to_owned(), Some(since), version);
+        assert_eq!(tell(0, known(5, &[])), stands(5), "nothing was told yet");
+        assert_eq!(tell(5, known(5, &[])), []);
+        assert_eq!(tell(5, known(7, &[("a", true)])), [change("joined", 5, 7)]);
+        let both = [change("left", 7, 8), change("joined", 7, 8)];
+        assert_eq!(tell(7, known(8, &[("a", false), ("b", true)])), both);
+        // Somebody came and went between two looks: the next change goes on from what was told last.
+        assert_eq!(tell(8, known(10, &[])), [change("joined", 8, 10)]);
+        assert_eq!(tell(10, known(11, &[("b", false)])), [change("left", 10, 11)]);
+        // The answer to an older question, and one that the engine has forgotten: all is to be read anew.
+        assert_eq!(tell(8, known(12, &[("c", true)])), stands(12));
+        let counts = Counts { version: 14, users: 9, sessions: 9 };
+        assert_eq!(tell(12, Difference::Forgotten(counts)), stands(14));
+        let many: Vec<(String, bool)> = (0..=TOLD_MAX).map(|n| (n.to_string(), true)).collect();
+        let many: Vec<(&str, bool)> = many.iter().map(|(user, here)| (&**user, *here)).collect();
+        assert_eq!(tell(14, known(15, &many)), stands(15), "too many to be told one by one");
+    }
+
+    #[test]
+    fn whoever_was_too_slow_is_told_to_read_anew_and_is_told_of_changes_again() {
+        let (mut audience, outbox, now) = (Audience::default(), Outbox::new(600), Instant::now());
+        audience.add(&room(), Listener::new(1, Arc::clone(&outbox), true));
+        audience.tell(&room(), 0, known(1, &[]), now);
+        let mut version = 1;
+        for _ in 0..20 {
+            audience.tell(&room(), version, known(version + 1, &[("a", true)]), now);
+            version += 1;
+        }
+        let heard = told(&outbox);
+        assert!(heard.len() < 20, "{heard:?}");
+        audience.tell(&room(), version, known(version + 1, &[("b", true)]), now);
+        assert_eq!(told(&outbox), [("presence".to_owned(), None, version + 1)]);
+        audience.tell(&room(), version + 1, known(version + 2, &[("c", true)]), now);
+        assert_eq!(told(&outbox), [("joined".to_owned(), Some(version + 1), version + 2)]);
+    }
+
+    #[test]
+    fn the_more_watch_the_longer_are_changes_gathered() {
+        let room = |watchers, told_at| Room { watchers, told_at, ..Room::default() };
+        let now = Instant::now();
+        let pause = |watchers| room(watchers, Some(now)).due_at().unwrap() - now;
+        assert_eq!(room(5000, None).due_at(), None, "the first time at once");
+        assert_eq!(pause(WATCHERS_A_STEP - 1), Duration::ZERO);
+        assert_eq!(pause(3 * WATCHERS_A_STEP), 3 * super::super::REPORT_EVERY);
+        assert_eq!(pause(100_000), TOLD_WITHIN);
+        let mut audience = Audience::default();
+        let outbox = Outbox::new(1 << 20);
+        for connection in 0..(2 * WATCHERS_A_STEP as u64) {
+            audience.add(&self::room(), Listener::new(connection, Arc::clone(&outbox), true));
+        }
+        audience.tell(&self::room(), 0, known(1, &[]), now);
+        audience.changed(&self::room());
+        let early = now + Duration::from_millis(199);
+        assert_eq!(audience.take_stale(early, 10), [], "it stays to be asked after");
+        let due = now + Duration::from_millis(200);
+        assert_eq!(audience.take_stale(due, 10), [(self::room(), 1)]);
+    }
 }

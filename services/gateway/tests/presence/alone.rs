@@ -2,6 +2,7 @@
 
 use crate::kit::{Server, users};
 use serde_json::json;
+use std::time::Instant;
 use stormwire_core::Pattern;
 use stormwire_tokens::TokenLimits;
 
@@ -91,6 +92,38 @@ async fn signals_reach_the_others_and_are_not_kept() {
     assert_eq!(elsewhere.hear("signal").await["data"], 2);
     let pong = bob.ask(json!({"op": "ping", "id": 3})).await;
     assert_eq!(pong["op"], "pong", "{pong}");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn those_who_come_and_go_at_once_are_told_of_together() {
+    const GUESTS: usize = 60;
+    let server = Server::alone().await;
+    let mut watcher = server.client("watcher").await;
+    watcher.attend("room:1").await;
+    let mut guests = Vec::new();
+    for number in 0..GUESTS {
+        guests.push(server.client(&format!("guest-{number}")).await);
+    }
+    for coming in [true, false] {
+        let since = Instant::now();
+        for guest in &mut guests {
+            let op = if coming { "subscribe" } else { "unsubscribe" };
+            let mut request = json!({"op": op, "id": 1, "channel": "room:1"});
+            if coming {
+                request["presence"] = json!(true);
+            }
+            guest.say(request).await;
+        }
+        let (mut told, mut messages) = (0, 0);
+        while told < GUESTS {
+            let change = watcher.hear(if coming { "joined" } else { "left" }).await;
+            (told, messages) = (told + users(&change).len(), messages + 1);
+        }
+        // At most one message a tenth of a second, and the first one may come at once.
+        let most = since.elapsed().as_millis() / 100 + 2;
+        assert!(messages <= most, "{messages} messages in {:?}", since.elapsed());
+    }
     server.stop().await;
 }
 

@@ -23,7 +23,7 @@ const UNANSWERED: usize = 64;
 pub(crate) struct Fleet {
     _nats: NatsServer,
     pub(crate) postgres: Postgres,
-    folder: Folder,
+    pub(crate) folder: Folder,
     environment: Vec<(&'static str, String)>,
     pub(crate) token: String,
 }

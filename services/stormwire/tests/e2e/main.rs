@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it is not as expected")]
 
+mod asides;
 mod cluster;
 #[expect(dead_code, reason = "the measurements use the rest")]
 mod crowd;
@@ -14,6 +15,8 @@ mod herd;
 mod identity;
 mod kit;
 mod mass;
+mod measured;
+mod members;
 mod refusals;
 #[expect(dead_code, reason = "the measurements use the rest")]
 mod replays;

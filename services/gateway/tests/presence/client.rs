@@ -1,0 +1,124 @@
+//! The project's own client as a member: what it is told adds up, over cut connections.
+
+use crate::kit::{PATIENCE, Server};
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+use stormwire_client::{
+    Attendance, Client, ClientConfig, ClientError, Member, NewEvent, News, Payload,
+};
+use stormwire_core::{Channel, ErrorCode};
+use stormwire_testkit::proxy::{Network, Proxy};
+
+fn room() -> Channel {
+    Channel::parse("room:1").unwrap()
+}
+
+async fn connect(server: &Server, proxy: &Proxy, others: &[&Server]) -> Client {
+    let url = |address| format!("http://{address}");
+    let config = ClientConfig::new(url(proxy.address()), server.token("rusty"));
+    let mut config = config.with_urls(others.iter().map(|other| url(other.address)));
+    (config.backoff_base, config.backoff_cap) =
+        (Duration::from_millis(5), Duration::from_millis(50));
+    Client::connect(config).await.unwrap()
+}
+
+/// A reader who believes nothing but the differences.
+struct Reader {
+    attendance: Attendance,
+    told: BTreeSet<Member>,
+    signals: Vec<String>,
+    events: usize,
+}
+
+impl Reader {
+    async fn start(client: &Client) -> Self {
+        let attendance = client.attend(&room(), None).await.unwrap();
+        Self { attendance, told: BTreeSet::new(), signals: Vec::new(), events: 0 }
+    }
+
+    async fn take(&mut self) {
+        let news = tokio::time::timeout(PATIENCE, self.attendance.next()).await;
+        match news.expect("news in time").expect("it goes on").unwrap() {
+            News::Members { joined, left } => {
+                for member in left {
+                    assert!(self.told.remove(&member), "{member:?} left and was not there");
+                }
+                for member in joined {
+                    assert!(self.told.insert(member.clone()), "{member:?} came twice");
+                }
+                assert!(self.attendance.members().eq(self.told.iter()), "differences add up");
+                if self.attendance.is_complete() {
+                    assert_eq!(self.attendance.counts().1, self.told.len() as u64, "exact counts");
+                }
+            }
+            News::Signal { from, data: Payload::Json(text) } => {
+                self.signals.push(format!("{from}: {text}"));
+            }
+            News::Signal { .. } => panic!("no binary signal was said"),
+            News::Delivery(_) => self.events += 1,
+        }
+    }
+
+    /// Follows until `done` of the users it knows.
+    async fn until(&mut self, done: impl Fn(&[&str]) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let users: Vec<&str> = self.told.iter().map(|member| &*member.user).collect();
+            if self.attendance.is_complete() && done(&users) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{} users are not those", users.len());
+            self.take().await;
+        }
+    }
+
+    async fn until_there(&mut self, due: &[&str]) {
+        self.until(|users| users == due).await;
+    }
+}
+
+#[tokio::test]
+async fn a_member_with_the_rust_client_is_told_exactly_who_is_there_over_a_cut_connection() {
+    let server = Server::alone().await;
+    let proxy = Proxy::start(server.address).await.unwrap();
+    let client = connect(&server, &proxy, &[]).await;
+    let mut bob = server.client("bob").await;
+    bob.attend("room:1").await;
+    let mut reader = Reader::start(&client).await;
+    reader.until_there(&["bob", "rusty"]).await;
+    assert_eq!(client.members(&room(), None, 1).await.unwrap().members.len(), 1);
+
+    client.signal(&room(), Payload::Json(r#"{"typing":true}"#.into())).await.unwrap();
+    let heard = bob.hear("signal").await;
+    assert_eq!((&heard["from"], &heard["data"]), (&json!("rusty"), &json!({"typing": true})));
+    bob.say(json!({"op": "signal", "channel": "room:1", "data": "hello"})).await;
+    client.publish(&room(), &[NewEvent::json("1").unwrap()]).await.unwrap();
+    while reader.signals.is_empty() || reader.events == 0 {
+        reader.take().await;
+    }
+    assert_eq!(reader.signals, [r#"bob: "hello""#]);
+    let refused = client.signal(&room(), Payload::Json("nonsense".into())).await;
+    assert!(matches!(refused, Err(ClientError::Invalid(_))), "{refused:?}");
+    let large = format!("\"{}\"", "x".repeat(17 * 1024));
+    let refused = client.signal(&room(), Payload::Json(large.into())).await.unwrap_err();
+    assert_eq!(refused.code(), Some(ErrorCode::TooLarge));
+
+    // While nothing reaches it, one goes and another one comes.
+    proxy.set(Network::Cut);
+    drop(bob);
+    let mut carol = server.client("carol").await;
+    carol.attend("room:1").await;
+    while carol.members("room:1", 10).await.0 != ["carol"] {}
+    let lost = client.signal(&room(), Payload::Json("1".into())).await;
+    assert!(matches!(lost, Err(ClientError::Lost)), "{lost:?}");
+    let before = client.connections();
+    proxy.set(Network::Healthy);
+    reader.until_there(&["carol", "rusty"]).await;
+    assert!(client.connections() > before);
+    // Whoever stops reading leaves.
+    drop(reader);
+    while carol.members("room:1", 10).await.0 != ["carol"] {}
+    client.close().await;
+    server.stop().await;
+}
