@@ -5,6 +5,7 @@
 mod collect;
 mod count;
 mod latest;
+mod refusals;
 mod scan;
 mod turns;
 
@@ -15,12 +16,14 @@ use crate::hub::{Hub, Selection, after_frame, next_frame};
 use collect::{Collector, continue_from, of_archive, page_of_recent};
 pub(crate) use latest::Latest;
 use parking_lot::Mutex;
+use refusals::behind;
+pub(crate) use refusals::{archive_refusal, journal_refusal};
 use scan::{SCAN_BYTES, Scanned, Scans};
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_archive::{Archive, ArchiveError, HistoryPage, HistoryQuery, StoredEvent};
-use stormwire_core::{Channel, Epoch, ErrorCode, Offset, Partition, Position, Refusal, Timestamp};
-use stormwire_journal::{Journal, JournalError, Tip};
+use stormwire_core::{Channel, Epoch, Offset, Partition, Position, Refusal, Timestamp};
+use stormwire_journal::{Journal, Tip};
 use tokio::time::Instant;
 use turns::{Turn, Turns};
 
@@ -459,11 +462,6 @@ fn joins(ledger: Position, tip: Tip) -> bool {
     ledger.epoch != tip.epoch || next_frame(ledger) >= tip.first
 }
 
-fn behind() -> Refusal {
-    let text = "the archive is behind the journal; ask again when it has caught up";
-    Refusal::new(ErrorCode::ArchiveUnavailable, text).retry_after(Duration::from_secs(2))
-}
-
 /// Behind what the journal no longer has.
 fn before_first(tip: Tip) -> Position {
     after_frame(tip.epoch, tip.first.saturating_sub(1))
@@ -480,21 +478,6 @@ async fn log(journal: &dyn Journal, partition: Partition) -> Result<Tip, Refusal
 /// The position right before another.
 fn before(position: Position) -> Position {
     Position { offset: Offset(position.offset.0.saturating_sub(1)), ..position }
-}
-
-pub(crate) fn archive_refusal(error: ArchiveError) -> Refusal {
-    tracing::warn!(%error, "archive read failed");
-    Refusal::new(
-        ErrorCode::ArchiveUnavailable,
-        "history cannot be read from the archive now; live events go on",
-    )
-    .retry_after(Duration::from_secs(2))
-}
-
-pub(crate) fn journal_refusal(error: JournalError) -> Refusal {
-    tracing::warn!(%error, "journal read failed");
-    Refusal::new(ErrorCode::JournalUnavailable, "the journal does not answer now")
-        .retry_after(Duration::from_secs(1))
 }
 
 #[cfg(test)]

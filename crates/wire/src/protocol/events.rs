@@ -198,7 +198,7 @@ impl EventsEncoder {
         object.text("channel", channel);
         object.number("epoch", self.epoch.0);
         json_body(&mut object, &self.body);
-        page_end(object, more, next, &[]);
+        page_end(object, more, next, &[], |_, (): &()| {});
         self.finish(out)
     }
 

@@ -56,7 +56,8 @@ pub(super) async fn latest(
             Err(Refusal::invalid_field("keys_after", "give key or keys_after, not both"))?
         }
     };
-    let page = state.read_by(&caller).reader.latest(&channel, &query, limit, PAGE_BYTES).await?;
+    let state = state.read_by(&caller);
+    let page = state.reader.latest(&channel, &query, limit, PAGE_BYTES).await?;
     Ok(json(encode(&channel, channel.partition(state.partitions), &page)))
 }
 

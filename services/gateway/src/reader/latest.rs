@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use stormwire_archive::{KeyQuery, LatestPage, StoredEvent};
 use stormwire_core::{Channel, Offset, Partition, Position, Refusal};
 use stormwire_journal::Tip;
+use tokio::time::Instant;
 
 /// Which newest event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,7 @@ impl Reader {
         limit: usize,
         bytes: usize,
     ) -> Result<Page, Refusal> {
+        let asked = Instant::now();
         let turn = self.turn().await?;
         let feed = self.hub.feed(channel);
         let (archived, tip) =
@@ -79,7 +81,8 @@ impl Reader {
                 }
                 None => {
                     let partition = feed.partition;
-                    self.scan_after(partition, &selection, at, SEARCH_EVENTS, SCAN_BYTES).await?
+                    let bounds = (SEARCH_EVENTS, SCAN_BYTES);
+                    self.scan_after(partition, &selection, at, bounds, asked).await?
                 }
             };
             page.events.into_iter().for_each(|event| newest.take(event));

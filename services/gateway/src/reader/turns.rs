@@ -232,7 +232,7 @@ mod tests {
         // Those who have gone are passed over, and their turns are not lost.
         greedy.drain(..40);
         drop(greedy_reads);
-        let mut left: Vec<_> = greedy.iter_mut().map(|waiting| now(waiting)).collect();
+        let mut left: Vec<_> = greedy.iter_mut().map(now).collect();
         assert_eq!(left.iter().flatten().count(), 1);
         let running = || turns.state.lock().running;
         assert_eq!(running(), 2);

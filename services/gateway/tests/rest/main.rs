@@ -2,8 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by a panic")]
 
 mod bad_input;
-mod liars;
 mod latest;
+mod liars;
 mod patterns;
 mod receipts;
 mod server;

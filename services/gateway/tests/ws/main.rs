@@ -4,8 +4,8 @@
 
 mod failing;
 mod flawed;
-mod liars;
 mod latest;
+mod liars;
 mod patterns;
 mod receipts;
 mod scenarios;
