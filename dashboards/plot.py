@@ -50,16 +50,23 @@ def text(x, y, words, size=12, colour="#ccccdc", weight="normal", anchor="start"
             f'text-anchor="{anchor}">{html.escape(words)}</text>')
 
 
-def line(points, box, start, seconds, top, colour):
+def line(points, box, start, seconds, bottom, top, colour):
     x, y, w, h = box
     path, pen = [], "M"
     for at, value in points:
         if value is None:
             pen = "M"
             continue
-        path.append(f"{pen}{x + (at - start) / seconds * w:.1f},{y + h - value / top * h:.1f}")
+        path.append(f"{pen}{x + (at - start) / seconds * w:.1f},{y + h - (value - bottom) / (top - bottom) * h:.1f}")
         pen = "L"
     return f'<path d="{"".join(path)}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
+
+
+def coloured(panel, value):
+    """The colour of the highest threshold that the value has reached."""
+    steps = panel["fieldConfig"]["defaults"].get("thresholds", {}).get("steps", [])
+    reached = [step["color"] for step in steps if value is not None and (step["value"] is None or value >= step["value"])]
+    return {"red": "#f2495c"}.get(reached[-1] if reached else "", "#73bf69")
 
 
 def drawn(panel, url, seconds):
@@ -75,17 +82,18 @@ def drawn(panel, url, seconds):
               for target in panel["targets"] for labels, points in asked(url, target["expr"], seconds)]
     if panel["type"] == "stat":
         last = next((v for _, points in series for _, v in reversed(points) if v is not None), None)
-        return out + [text(x + w / 2, y + h / 2 + 22, shown(last, unit), 30, "#73bf69", "bold", "middle")]
+        return out + [text(x + w / 2, y + h / 2 + 22, shown(last, unit), 30, coloured(panel, last), "bold", "middle")]
     values = [value for _, points in series for _, value in points if value is not None]
-    top = max(values, default=0) * 1.1 or 1
+    top, bottom = max(values, default=0) * 1.1 or 1, min(values, default=0)
+    bottom = min(bottom * 1.1, 0)
     box = (x + 64, y + 32, w - 76, h - 32 - 16 * (1 + len(series[:6])))
     for share in (0, 0.5, 1):
         level = box[1] + box[3] * (1 - share)
         out.append(f'<line x1="{box[0]:.1f}" x2="{box[0] + box[2]:.1f}" y1="{level:.1f}" y2="{level:.1f}" stroke="#34343b"/>')
-        out.append(text(box[0] - 6, level + 4, shown(top * share, unit), 10, "#9fa7b3", anchor="end"))
+        out.append(text(box[0] - 6, level + 4, shown(bottom + (top - bottom) * share, unit), 10, "#9fa7b3", anchor="end"))
     for index, (name, points) in enumerate(series[:6]):
         colour = COLOURS[index % len(COLOURS)]
-        out.append(line(points, box, time.time() - seconds, seconds, top, colour))
+        out.append(line(points, box, time.time() - seconds, seconds, bottom, top, colour))
         out.append(text(x + 14, y + h - 8 - 15 * (len(series[:6]) - 1 - index), f"– {name}", 11, colour))
     return out
 

@@ -179,7 +179,9 @@ fn start(
     let output = std::fs::File::create(&log).map_err(Failure::doing(log.display()))?;
     let errors = output.try_clone().map_err(Failure::doing(log.display()))?;
     let mut k6 = ops.program("k6");
-    k6.args(["run", "--quiet", "--no-usage-report", &format!("load/k6/{script}.js")])
+    // Several side by side: each with a port of its own for its interface.
+    k6.args(["run", "--quiet", "--no-usage-report", "--address", "127.0.0.1:0"])
+        .arg(format!("load/k6/{script}.js"))
         .env("URLS", urls.join(","))
         .env("TOKEN", cluster.token())
         .env("SUMMARY", &summary)
@@ -253,11 +255,15 @@ fn table(done: &[Done]) -> Outcome<String> {
 
 fn keep(options: &Options, table: &str) -> Outcome {
     let path = workspace_root().join(RESULTS);
+    let profile = if options.program.is_some() { "a given executable" } else { "release profile" };
+    let busy = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let busy = busy.split(' ').next().unwrap_or("unknown");
     let text = format!(
-        "# The last run of k6\n\n`cargo xtask k6 --sockets {} --channels {} --rate {} --ramp {} --hold {} --keep` on {}: \
-         k6 1.1.0, three NATS nodes that write before each acknowledgement, Postgres, Redis, two gateways and a \
-         worker share the machine. Times are milliseconds, from a publish to its arrival at a subscriber in \
-         another process.\n\n{table}\n![The dashboard of the objectives over the run](slo.svg)\n",
+        "# The last run of k6\n\n`cargo xtask k6 --sockets {} --channels {} --rate {} --ramp {} --hold {} --keep` \
+         ({profile}) on {}, load average {busy} at its end: k6 1.1.0, three NATS nodes that write before each \
+         acknowledgement, Postgres, Redis, two gateways and a worker share the machine. Times are milliseconds, \
+         from a publish to its arrival at a subscriber in another process.\n\n{table}\n\
+         ![The dashboard of the objectives over the run](slo.svg)\n",
         options.sockets,
         options.channels,
         options.rate,
