@@ -7,6 +7,7 @@
 
 mod caller;
 mod finish;
+mod openapi;
 mod problem;
 mod proxies;
 mod request;
@@ -15,6 +16,7 @@ pub use caller::{
     CHANNEL_TOKEN, Caller, CallerState, ClientAddress, OwnedBy, StreamCaller, own_limits,
 };
 pub use finish::{WebConfig, finish};
+pub use openapi::described;
 pub use problem::{Problem, problem};
 pub use proxies::{Network, NotANetwork, TrustedProxies};
 pub use request::{REQUEST_ID, RequestId, body, header_text, json};

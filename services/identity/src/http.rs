@@ -69,5 +69,7 @@ fn api() -> OpenApiRouter<HttpState> {
 /// The description of the routes.
 #[must_use]
 pub fn openapi_document() -> OpenApi {
-    api().into_openapi()
+    let about = "Accounts, sign-in, sessions, API keys and the public keys of tokens. Gateways forward \
+                 these routes.";
+    stormwire_web::described(api().into_openapi(), "Stormwire identity", about.to_owned())
 }

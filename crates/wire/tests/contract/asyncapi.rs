@@ -179,7 +179,7 @@ fn schema(fields: &[Field]) -> Value {
             }
         }
     }
-    if fields.iter().all(|field| field.kind == "value") {
+    if !fields.is_empty() && fields.iter().all(|field| field.kind == "value") {
         let name = |field: &Field| field.name.split_once('_').map(|(_, name)| name.to_lowercase());
         return json!({"type": "string", "enum": fields.iter().filter_map(name).collect::<Vec<_>>()});
     }

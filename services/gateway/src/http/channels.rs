@@ -79,7 +79,7 @@ pub(crate) struct Details {
 ///
 /// By name, ascending; only those that the token may read.
 #[utoipa::path(
-    get, path = "/v1/channels", tag = "read",
+    get, path = "/v1/channels", operation_id = "list_channels", tag = "read",
     params(
         ("namespace" = Option<String>, Query),
         ("prefix" = Option<String>, Query, description = "of the name after the colon"),

@@ -3,9 +3,8 @@
 use axum::Router;
 use axum::routing::get;
 use stormwire_core::ErrorCode;
-use stormwire_web::json;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
+use stormwire_web::{described, json};
+use utoipa::openapi::{ComponentsBuilder, OpenApi, OpenApiBuilder};
 use utoipa::{ToResponse, ToSchema};
 
 /// A refusal, RFC 9457.
@@ -147,7 +146,6 @@ pub(crate) struct Event {
 
 /// The whole document.
 pub(super) fn document(parts: impl IntoIterator<Item = OpenApi>) -> OpenApi {
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
     let codes: Vec<&str> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
     let description = format!(
         "Publish events to channels and read them. Every refusal is a problem (RFC 9457) with one of \
@@ -155,21 +153,10 @@ pub(super) fn document(parts: impl IntoIterator<Item = OpenApi>) -> OpenApi {
         codes.join(", ")
     );
     let (problem, response) = <Problem as ToResponse<'_>>::response();
-    let info = InfoBuilder::new()
-        .title("Stormwire")
-        .version(env!("CARGO_PKG_VERSION"))
-        .description(Some(description))
-        .license(Some(
-            LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build(),
-        ))
-        .build();
-    let components = ComponentsBuilder::new()
-        .security_scheme("bearer", SecurityScheme::Http(bearer))
-        .response(problem, response)
-        .build();
-    let mut document = OpenApiBuilder::new().info(info).components(Some(components)).build();
+    let components = ComponentsBuilder::new().response(problem, response).build();
+    let mut document = OpenApiBuilder::new().components(Some(components)).build();
     parts.into_iter().for_each(|part| document.merge(part));
-    document
+    described(document, "Stormwire", description)
 }
 
 pub(super) fn router(document: OpenApi) -> Router {
