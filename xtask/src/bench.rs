@@ -87,7 +87,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
     };
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::doing("starting a runtime"))?;
     let mut slower = Vec::new();
-    for name in Name::ALL.into_iter().filter(|name| options.name.is_none_or(|only| only == *name)) {
+    for name in Name::ALL.into_iter().filter(|name| options.wants(*name)) {
         shell::progress(&format!("== {}", name.text()));
         let rig =
             Rig { stormwire: stormwire.clone(), load: load.clone(), quick: options.quick, name };
@@ -103,6 +103,13 @@ pub(crate) fn run(options: &Options) -> Outcome {
         }
     }
     if slower.is_empty() { Ok(()) } else { Err(Failure::of(slower.join("\n"))) }
+}
+
+impl Options {
+    /// Quick ones by themselves leave out the curves, which are the same benches again and again.
+    fn wants(&self, name: Name) -> bool {
+        self.name.map_or(!self.quick || name != Name::Curves, |only| only == name)
+    }
 }
 
 impl Name {

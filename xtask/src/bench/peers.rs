@@ -28,9 +28,12 @@ impl Peers {
         let folder = rig.folder().join("peers");
         std::fs::create_dir_all(&folder).map_err(Failure::doing(folder.display()))?;
         let mut peers = vec![writer(rig, &folder).await?, nats(&folder).await?];
-        match socket_io(&folder).await {
-            Ok(peer) => peers.push(peer),
-            Err(failure) => shell::progress(&format!("without Socket.IO: {failure}")),
+        // A quick run asks whether ours works, and needs no registry for that.
+        if !rig.quick {
+            match socket_io(&folder).await {
+                Ok(peer) => peers.push(peer),
+                Err(failure) => shell::progress(&format!("without Socket.IO: {failure}")),
+            }
         }
         Ok(Self(peers))
     }

@@ -170,8 +170,15 @@ impl Rig {
 
     /// Runs the generator with its progress in view and reads its figures.
     pub(super) async fn call(&self, call: Call) -> Outcome<Vec<Figure>> {
+        let text = self.output(call.with("--bench", self.name.text())).await?;
+        let line = text.lines().last().unwrap_or_default();
+        Ok(Line::parse(line)?.figures)
+    }
+
+    /// Runs the generator and gives back what it wrote.
+    pub(super) async fn output(&self, call: Call) -> Outcome<String> {
         let mut load = Command::new(&self.load);
-        load.args(&call.arguments).args(["--bench", self.name.text()]);
+        load.args(&call.arguments);
         load.envs(call.environment.iter().map(|(name, value)| (name, value)));
         load.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let child = load.spawn().map_err(Failure::doing("the load generator"))?;
@@ -181,9 +188,7 @@ impl Rig {
             let what = call.arguments.join(" ");
             return Err(Failure::of(format!("`{what}` ended with {}", output.status)));
         }
-        let text = String::from_utf8_lossy(&output.stdout);
-        let line = text.lines().last().unwrap_or_default();
-        Ok(Line::parse(line)?.figures)
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Calls in turn, several times round: what else goes on on the machine meets all alike.

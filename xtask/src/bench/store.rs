@@ -18,7 +18,7 @@ impl Rig {
                 let fill = fill
                     .with("--address", addresses(cluster).join(","))
                     .variable("STORMWIRE_TOKEN", cluster.token());
-                self.call(fill).await?;
+                self.output(fill).await?;
                 let persist = Call::of("persist")
                     .variable("NATS_URL", cluster.nats_url())
                     .variable("DATABASE_URL", cluster.database_url());
