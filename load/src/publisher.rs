@@ -119,11 +119,13 @@ impl Publisher {
         mode: &mut watch::Receiver<Mode>,
         ticks: &mut watch::Receiver<u64>,
     ) -> Outcome {
+        let mut last = None;
         loop {
-            if mode.has_changed().unwrap_or(false) {
+            let now = *mode.borrow_and_update();
+            // Compared by value: a change that woke this task counts as seen.
+            if last.replace(now) != Some(now) {
                 self.paced = 0;
             }
-            let now = *mode.borrow_and_update();
             self.send_due(now);
             if now == Mode::Finish && self.oldest == self.next {
                 return Ok(());
