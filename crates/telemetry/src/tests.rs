@@ -24,10 +24,9 @@ async fn one_process_installs_once_and_serves_its_metrics() {
         }
     };
     let text = tokio::time::timeout(Duration::from_secs(5), rendered).await.unwrap();
-    assert!(
-        text.contains("# HELP stormwire_publish_acknowledged_total Events acknowledged"),
-        "{text}"
-    );
+    let help =
+        "# HELP stormwire_publish_acknowledged_total Events that the journal has acknowledged";
+    assert!(text.contains(help), "{text}");
     assert!(text.contains("stormwire_publish_acknowledged_total 3"), "{text}");
     assert!(text.contains("le=\"0.1\"} 1"), "{text}");
     assert!(text.contains("stormwire_tasks_running{task=\"telemetry\"} 1"), "{text}");
