@@ -213,6 +213,7 @@ function writeRequest(request: Request, writer: Writer): void {
         op.text(1, request.channel);
         if (request.before) op.message(2, writePosition(request.before));
         if (request.after) op.message(3, writePosition(request.after));
+        op.text(5, request.key).text(6, request.keys_after);
         op.number(4, request.limit);
       });
     case 'presence':
@@ -352,6 +353,7 @@ const OPERATIONS: Record<number, [op: string, shape: Shape, defaults: () => Reco
       3: ['to', position],
       4: ['pattern', text],
       5: ['cursor', text],
+      6: ['partition', number],
     },
     () => ({}),
   ],

@@ -30,7 +30,15 @@ export type Request = { id?: number } & (
       events: OutEvent[];
     }
   | { op: 'signal'; channel: string; data: unknown }
-  | { op: 'history'; channel: string; before?: Position; after?: Position; limit: number }
+  | {
+      op: 'history';
+      channel: string;
+      before?: Position;
+      after?: Position;
+      key?: string;
+      keys_after?: string;
+      limit: number;
+    }
   | { op: 'presence'; channel: string; after?: string; limit: number }
   | { op: 'unsubscribe'; channel?: string; pattern?: string }
   | { op: 'refresh'; token: string }
@@ -109,7 +117,15 @@ export type ServerMessage = { id?: number } & (
       pattern?: string;
       cursor?: string;
     }
-  | { op: 'gap'; channel?: string; pattern?: string; cursor?: string; from: Position; to: Position }
+  | {
+      op: 'gap';
+      channel?: string;
+      pattern?: string;
+      partition?: number;
+      cursor?: string;
+      from: Position;
+      to: Position;
+    }
   | {
       op: 'history';
       channel: string;
