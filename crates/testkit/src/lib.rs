@@ -12,6 +12,7 @@
 mod binaries;
 #[cfg(feature = "containers")]
 mod container;
+mod decorate;
 mod place;
 mod ports;
 mod process;
@@ -25,6 +26,7 @@ pub mod proxy;
 pub mod redis;
 
 pub use binaries::{NATS_VERSION, Program, faketime, workspace_root};
+pub use decorate::{AroundJournal, Decorated};
 pub use place::Folder;
 pub use ports::Port;
 pub use server::{Launch, Server, StartError};

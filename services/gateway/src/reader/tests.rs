@@ -11,13 +11,14 @@ use std::sync::atomic::Ordering;
 use stormwire_archive::{Batch, Gap};
 use stormwire_core::{FrameSeq, PartitionCount, SystemClock};
 use stormwire_embedded::{Embedded, EmbeddedConfig};
+use stormwire_testkit::Decorated;
 use stormwire_wire::frame::{EventParts, EventsBuilder, FrameBuilder, FrameId};
 
 const P0: Partition = Partition(0);
 
 struct World {
     engine: Embedded,
-    journal: Arc<Watched>,
+    journal: Arc<Decorated<Watched>>,
     hub: Arc<Hub>,
     reader: Reader,
     dir: std::path::PathBuf,
@@ -54,7 +55,7 @@ impl World {
         let file = dir.join("stormwire.db");
         let engine = Embedded::open(file, EmbeddedConfig::default(), Arc::new(SystemClock));
         let engine = engine.await.unwrap();
-        let journal = Arc::new(Watched::new(engine.journal()));
+        let journal = Watched::new(engine.journal());
         let hub = Arc::new(Hub::new(PartitionCount::new(1).unwrap(), 1 << 20));
         let reader = Reader::new(
             Arc::clone(&hub),

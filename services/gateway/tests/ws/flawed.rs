@@ -6,9 +6,8 @@ use futures::StreamExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use stormwire_core::{Epoch, FrameSeq, Partition};
-use stormwire_journal::{
-    AppendError, Journal, JournalError, SavedTable, StoredFrame, Tail, TailEvent, Tip,
-};
+use stormwire_journal::{AppendError, Journal, JournalError, StoredFrame, Tail, TailEvent};
+use stormwire_testkit::{AroundJournal, Decorated};
 
 /// What is wrong with it; nothing at first.
 #[derive(Default)]
@@ -28,7 +27,7 @@ pub(crate) struct Flawed {
 
 impl Flawed {
     pub(crate) fn around(journal: Arc<dyn Journal>, flaws: &Arc<Flaws>) -> Arc<dyn Journal> {
-        Arc::new(Self { journal, flaws: Arc::clone(flaws) })
+        Arc::new(Decorated(Self { journal, flaws: Arc::clone(flaws) }))
     }
 }
 
@@ -42,7 +41,11 @@ fn seen(upgraded: &AtomicBool, frame: StoredFrame) -> StoredFrame {
 }
 
 #[async_trait]
-impl Journal for Flawed {
+impl AroundJournal for Flawed {
+    fn journal(&self) -> &Arc<dyn Journal> {
+        &self.journal
+    }
+
     async fn append(
         &self,
         partition: Partition,
@@ -84,66 +87,5 @@ impl Journal for Flawed {
     ) -> Result<Option<StoredFrame>, JournalError> {
         let found = self.journal.frame(partition, epoch, seq).await?;
         Ok(found.map(|frame| seen(&self.flaws.upgraded, frame)))
-    }
-
-    async fn open(&self, partition: Partition) -> Result<Tip, JournalError> {
-        self.journal.open(partition).await
-    }
-
-    async fn tip(&self, partition: Partition) -> Result<Tip, JournalError> {
-        self.journal.tip(partition).await
-    }
-
-    async fn epochs(&self, partition: Partition) -> Result<Vec<Tip>, JournalError> {
-        self.journal.epochs(partition).await
-    }
-
-    async fn begin(
-        &self,
-        partition: Partition,
-        epoch: Epoch,
-        first: FrameSeq,
-    ) -> Result<Tip, JournalError> {
-        self.journal.begin(partition, epoch, first).await
-    }
-
-    async fn remove(&self, partition: Partition, epoch: Epoch) -> Result<(), JournalError> {
-        self.journal.remove(partition, epoch).await
-    }
-
-    async fn save_table(
-        &self,
-        partition: Partition,
-        table: SavedTable,
-    ) -> Result<(), JournalError> {
-        self.journal.save_table(partition, table).await
-    }
-
-    async fn load_table(&self, partition: Partition) -> Result<Option<SavedTable>, JournalError> {
-        self.journal.load_table(partition).await
-    }
-
-    async fn saved_through(
-        &self,
-        partition: Partition,
-    ) -> Result<Option<(Epoch, FrameSeq)>, JournalError> {
-        self.journal.saved_through(partition).await
-    }
-
-    async fn trim(
-        &self,
-        partition: Partition,
-        epoch: Epoch,
-        through: FrameSeq,
-    ) -> Result<(), JournalError> {
-        self.journal.trim(partition, epoch, through).await
-    }
-
-    async fn persisted(&self, partition: Partition, epoch: Epoch, through: FrameSeq) {
-        self.journal.persisted(partition, epoch, through).await;
-    }
-
-    async fn ping(&self) -> Result<(), JournalError> {
-        self.journal.ping().await
     }
 }

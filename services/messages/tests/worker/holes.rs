@@ -8,9 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use stormwire_archive::HistoryQuery;
 use stormwire_core::{Channel, Epoch, FrameSeq, Partition};
-use stormwire_journal::{
-    AppendError, Journal, JournalError, SavedTable, StoredFrame, Tail, TailEvent, Tip,
-};
+use stormwire_journal::{Journal, JournalError, StoredFrame, Tail, TailEvent};
+use stormwire_testkit::{AroundJournal, Decorated};
 
 const P0: Partition = Partition(0);
 
@@ -24,40 +23,9 @@ struct Lossy {
 }
 
 #[async_trait]
-impl Journal for Lossy {
-    async fn open(&self, partition: Partition) -> Result<Tip, JournalError> {
-        self.journal.open(partition).await
-    }
-
-    async fn tip(&self, partition: Partition) -> Result<Tip, JournalError> {
-        self.journal.tip(partition).await
-    }
-
-    async fn epochs(&self, partition: Partition) -> Result<Vec<Tip>, JournalError> {
-        self.journal.epochs(partition).await
-    }
-
-    async fn begin(
-        &self,
-        partition: Partition,
-        epoch: Epoch,
-        first: FrameSeq,
-    ) -> Result<Tip, JournalError> {
-        self.journal.begin(partition, epoch, first).await
-    }
-
-    async fn remove(&self, partition: Partition, epoch: Epoch) -> Result<(), JournalError> {
-        self.journal.remove(partition, epoch).await
-    }
-
-    async fn append(
-        &self,
-        partition: Partition,
-        epoch: Epoch,
-        expected_last: FrameSeq,
-        frame: Bytes,
-    ) -> Result<FrameSeq, AppendError> {
-        self.journal.append(partition, epoch, expected_last, frame).await
+impl AroundJournal for Lossy {
+    fn journal(&self) -> &Arc<dyn Journal> {
+        &self.journal
     }
 
     async fn read(
@@ -98,42 +66,6 @@ impl Journal for Lossy {
             });
         Ok(events.boxed())
     }
-
-    async fn trim(
-        &self,
-        partition: Partition,
-        epoch: Epoch,
-        through: FrameSeq,
-    ) -> Result<(), JournalError> {
-        self.journal.trim(partition, epoch, through).await
-    }
-
-    async fn save_table(
-        &self,
-        partition: Partition,
-        table: SavedTable,
-    ) -> Result<(), JournalError> {
-        self.journal.save_table(partition, table).await
-    }
-
-    async fn load_table(&self, partition: Partition) -> Result<Option<SavedTable>, JournalError> {
-        self.journal.load_table(partition).await
-    }
-
-    async fn saved_through(
-        &self,
-        partition: Partition,
-    ) -> Result<Option<(Epoch, FrameSeq)>, JournalError> {
-        self.journal.saved_through(partition).await
-    }
-
-    async fn persisted(&self, partition: Partition, epoch: Epoch, through: FrameSeq) {
-        self.journal.persisted(partition, epoch, through).await;
-    }
-
-    async fn ping(&self) -> Result<(), JournalError> {
-        self.journal.ping().await
-    }
 }
 
 /// A frame as a program sees it that knows version 2, which is as version 1, or one that does not.
@@ -148,7 +80,8 @@ fn seen(upgraded: bool, frame: StoredFrame) -> StoredFrame {
 /// The journal as an upgraded program reads it.
 pub(crate) fn upgraded(journal: &Arc<dyn Journal>) -> Arc<dyn Journal> {
     let (lost, lost_live) = (BTreeSet::new(), BTreeSet::new());
-    Arc::new(Lossy { journal: Arc::clone(journal), upgraded: true, lost, lost_live })
+    let journal = Arc::clone(journal);
+    Arc::new(Decorated(Lossy { journal, upgraded: true, lost, lost_live }))
 }
 
 fn lossy(engines: Engines, lost: &[FrameSeq], lost_live: &[FrameSeq]) -> Engines {
@@ -159,7 +92,7 @@ fn lossy(engines: Engines, lost: &[FrameSeq], lost_live: &[FrameSeq]) -> Engines
         lost_live: lost_live.iter().copied().collect(),
     };
     let archive = Arc::clone(&engines.archive);
-    Engines::of(Arc::new(journal), archive, engines)
+    Engines::of(Arc::new(Decorated(journal)), archive, engines)
 }
 
 #[tokio::test]
