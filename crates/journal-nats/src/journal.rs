@@ -40,7 +40,7 @@ pub struct NatsJournal {
     appends: Appends,
     api: Arc<Api>,
     reads: Reads,
-    tails: Caller,
+    tails: Arc<Caller>,
     backlog: Backlog,
     epochs: Mutex<HashMap<Partition, (Epoch, Instant)>>,
     /// Whether the stream of tables was found as it should be.
@@ -96,8 +96,8 @@ impl NatsJournal {
             caller("read", ANSWERS_WAITING_MAX).await?,
             guards("nats", config.deadline),
         ));
-        let tails = caller("tail", LIVE_WAITING_MAX).await?;
-        for caller in [appends.caller(), api.caller(), &tails] {
+        let tails = Arc::new(caller("tail", LIVE_WAITING_MAX).await?);
+        for caller in [appends.caller(), api.caller(), &*tails] {
             caller.link().settle().await;
         }
         let backlog = Backlog::start(Arc::clone(&api));

@@ -8,6 +8,7 @@ use crate::link::Link;
 use crate::names;
 use crate::read::live_frame;
 use async_nats::{Message, Subscriber};
+use futures::future::{Fuse, FutureExt as _};
 use futures::stream::{self, SelectAll, StreamExt as _};
 use metrics::counter;
 use parking_lot::Mutex;
@@ -31,7 +32,10 @@ const SUBSCRIBE_DEADLINE: Duration = Duration::from_secs(2);
 const LEADER_ELECTED: &str = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.*";
 
 /// Begins a tail of `partitions`; returns when the server knows of it.
-pub(crate) async fn tail(caller: &Caller, partitions: &[Partition]) -> Result<Tail, JournalError> {
+pub(crate) async fn tail(
+    caller: &Arc<Caller>,
+    partitions: &[Partition],
+) -> Result<Tail, JournalError> {
     let link = caller.link().clone();
     let begin = async {
         link.check().map_err(CallError::NotConnected)?;
@@ -51,7 +55,8 @@ pub(crate) async fn tail(caller: &Caller, partitions: &[Partition]) -> Result<Ta
         .map_err(|error| JournalError::Unavailable(format!("tail: {error}")))?;
     let queue = Arc::new(Queue::new(partitions.len() * QUEUE_BYTES_PER_PARTITION));
     let ours = partitions.iter().copied().collect();
-    let pump = tokio::spawn(pump(link, frames, leaders, ours, Arc::clone(&queue))).abort_handle();
+    let pump = pump(Arc::clone(caller), frames, leaders, ours, Arc::clone(&queue));
+    let pump = tokio::spawn(pump).abort_handle();
     let reader = Reader { queue, pump };
     Ok(stream::unfold(reader, |reader| async { Some((reader.queue.pop().await, reader)) }).boxed())
 }
@@ -63,14 +68,17 @@ async fn subscribe(link: &Link, subject: String) -> Result<Subscriber, CallError
 
 /// Moves messages to the queue until it is aborted.
 async fn pump(
-    link: Link,
+    caller: Arc<Caller>,
     mut frames: SelectAll<stream::BoxStream<'static, (Partition, Message)>>,
     mut leaders: Subscriber,
     ours: HashSet<Partition>,
     queue: Arc<Queue>,
 ) {
-    let mut state = link.watch();
+    let mut state = caller.link().watch();
     let mut disturbances = state.borrow_and_update().disturbances;
+    // The client says that it is connected before it renews the subscriptions: what is stored between
+    // the two is not heard and would be missed by whoever compares tips at once.
+    let mut heard_again = std::pin::pin!(Fuse::terminated());
     loop {
         tokio::select! {
             Some((partition, message)) = frames.next() => {
@@ -87,11 +95,14 @@ async fn pump(
                     queue.push(TailEvent::Check);
                 }
             }
+            // A failure means another loss, hence another reconnect.
+            Ok(()) = &mut heard_again => queue.push(TailEvent::Check),
             changed = state.changed() => {
                 let now = state.borrow_and_update().disturbances;
                 if now != disturbances {
                     disturbances = now;
                     queue.push(TailEvent::Check);
+                    heard_again.set(caller.echo().fuse());
                 }
                 if changed.is_err() {
                     return;
