@@ -96,10 +96,12 @@ impl Outbox {
 
     /// Takes an answer, whatever waits already.
     pub(crate) fn answer(&self, message: Message) {
+        let mut queue = self.queue.lock();
         if self.is_gone() {
             return;
         }
-        self.queue.lock().push(message, None);
+        queue.push(message, None);
+        drop(queue);
         self.waker.wake();
     }
 
@@ -126,10 +128,10 @@ impl Outbox {
         message: &Message,
         of: Option<(u64, Position)>,
     ) -> Result<(), MutexGuard<'_, Queue>> {
+        let mut queue = self.queue.lock();
         if self.is_gone() {
             return Ok(());
         }
-        let mut queue = self.queue.lock();
         let was_idle = queue.messages.is_empty();
         // What is larger than the whole queue is taken by an empty one.
         let waits = queue.waits();
@@ -146,10 +148,12 @@ impl Outbox {
 
     /// Notes that a subscription is no longer live, for the connection's task to refill it.
     pub(crate) fn park(&self, parked: Parked) {
+        let mut queue = self.queue.lock();
         if self.is_gone() {
             return;
         }
-        self.queue.lock().parked.push(parked);
+        queue.parked.push(parked);
+        drop(queue);
         self.waker.wake();
     }
 
@@ -205,10 +209,12 @@ impl Outbox {
 
     /// The connection has ended: nothing is taken any more and nobody waits.
     pub(crate) fn gone(&self) {
-        self.gone.store(true, Ordering::Release);
         let mut queue = self.queue.lock();
-        *queue = Queue::default();
+        // Under the lock, so that nothing is taken behind it: a parked subscription would keep itself.
+        self.gone.store(true, Ordering::Release);
+        let left = std::mem::take(&mut *queue);
         drop(queue);
+        drop(left);
         self.room.notify_waiters();
     }
 

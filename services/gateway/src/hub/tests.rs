@@ -1,5 +1,7 @@
 //! Live, parked, caught up: nothing missed, nothing doubled.
 
+mod threads;
+
 use super::*;
 use axum::extract::ws::Message;
 use bytes::Bytes;
