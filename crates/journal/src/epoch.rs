@@ -16,6 +16,8 @@ use stormwire_wire::frame::{Body, Frame, FrameId, close};
 pub const MARGIN: FrameSeq = 1 << 20;
 /// Frames at a log's end among which the word is looked for that it has gone back.
 const END_FRAMES: u64 = 64;
+/// Bytes of them that are read at once.
+const END_BYTES: usize = 8 << 20;
 /// Attempts to be the next writer of a log that somebody else writes as well.
 const ATTEMPTS: usize = 256;
 /// How long the next frame of a log that somebody writes is awaited.
@@ -162,21 +164,25 @@ impl End {
     ) -> Result<Self, JournalError> {
         let mut end = Self::default();
         let from = tip.first.max((tip.last + 1).saturating_sub(END_FRAMES)).max(1);
-        for seq in (from..=tip.last).rev() {
-            let frame = journal.frame(partition, tip.epoch, seq).await?;
-            let body = frame.and_then(|frame| Frame::decode(&frame.bytes).ok()).map(|f| f.body);
-            match body {
+        let most = usize::try_from(END_FRAMES).unwrap_or(usize::MAX);
+        let page = journal.read(partition, tip.epoch, from, most, END_BYTES).await?;
+        let mut page = page.into_iter().peekable();
+        // A frame of an attempt of long ago may have landed behind the word, so not only the last one says it.
+        for seq in from..=tip.last {
+            let frame = match page.next_if(|frame| frame.seq == seq) {
+                Some(frame) => Some(frame),
+                // Whoever gave the page may be behind.
+                None => journal.frame(partition, tip.epoch, seq).await?,
+            };
+            match frame.and_then(|frame| Frame::decode(&frame.bytes).ok()).map(|frame| frame.body) {
                 Some(Body::Close { next, first_seq, lost_from }) if seq == tip.last => {
                     end.closed = Some((next, first_seq, lost_from));
-                    break;
                 }
                 Some(Body::Rewound { lost_from, seen }) => {
                     end.seen = end.seen.max(seen);
                     end.lost_from =
                         Some(end.lost_from.map_or(lost_from, |from| from.min(lost_from)));
                 }
-                // Further back there is none where the last frame is of another kind.
-                _ if seq == tip.last => break,
                 _ => {}
             }
         }
