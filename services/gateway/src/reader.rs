@@ -388,6 +388,9 @@ impl Reader {
         if from > scan.tip {
             return self.above(partition, from).await;
         }
+        if scan.has_gone() && self.is_archived_by_now(partition, from).await? {
+            return Ok(Page { next: Some(from), more: true, ..Page::default() });
+        }
         let mut collector = Collector::new(selection, from, limit, bytes);
         for scanned in scan.from(next_frame(from)) {
             let goes_on = match scanned {
@@ -402,6 +405,17 @@ impl Reader {
             }
         }
         Ok(collector.page(scan.tip, scan.is_stale))
+    }
+
+    /// Whether the archive has come further than `from` since it was asked: what has left the journal
+    /// meanwhile is there.
+    async fn is_archived_by_now(
+        &self,
+        partition: Partition,
+        from: Position,
+    ) -> Result<bool, Refusal> {
+        let ledger = self.archive.ledger(partition).await.map_err(archive_refusal)?;
+        Ok(ledger.is_some_and(|entry| after_frame(entry.epoch, entry.last_seq) > from))
     }
 
     /// Where the partition of `channel` stands.

@@ -27,8 +27,9 @@ pub(super) enum Scanned {
     /// Nothing that anybody can read, by the word of the one who may write the log.
     Missing(FrameSeq),
     /// The end of the epoch: readers go on at `onward`. With `lost_from`, what stood from there on is
-    /// lost; so is, for whoever stands behind `seq`, what it has not seen.
-    End { seq: FrameSeq, onward: Position, lost_from: Option<FrameSeq> },
+    /// lost; so is, for whoever stands behind `seq`, what it has not seen. Unless a frame that is there says
+    /// so, the log has gone or ends before `seq`.
+    End { seq: FrameSeq, onward: Position, lost_from: Option<FrameSeq>, is_there: bool },
 }
 
 impl Scanned {
@@ -71,6 +72,11 @@ impl Scan {
     /// The places from `seq` on.
     pub(super) fn from(&self, seq: FrameSeq) -> impl Iterator<Item = &Scanned> {
         self.places.iter().skip_while(move |place| place.seq() < seq)
+    }
+
+    /// Whether the log ends without having said so.
+    pub(super) fn has_gone(&self) -> bool {
+        matches!(self.places.first(), Some(Scanned::End { is_there: false, .. }))
     }
 
     /// The first place behind those that were read.
@@ -160,7 +166,7 @@ async fn scan(
         fill(journal, &log, (partition, epoch), &mut places, first, first + 1).await?;
     } else if let Some(onward) = onward.filter(|_| places.is_empty() && first > log.last) {
         let lost_from = (first > log.last + 1).then_some(first);
-        places.push(Scanned::End { seq: first, onward, lost_from });
+        places.push(Scanned::End { seq: first, onward, lost_from, is_there: false });
     }
     // Where the log ends may be said before a frame that was read already.
     let last = places.last().map(|place| after_frame(epoch, place.seq()));
@@ -211,7 +217,7 @@ fn push(places: &mut Vec<Scanned>, stored: StoredFrame) -> Result<bool, Refusal>
     match Frame::decode(&stored.bytes) {
         Ok(Frame { body: Body::Close { next, first_seq, lost_from }, .. }) => {
             let onward = after_frame(next, first_seq.saturating_sub(1));
-            places.push(Scanned::End { seq: stored.seq, onward, lost_from });
+            places.push(Scanned::End { seq: stored.seq, onward, lost_from, is_there: true });
             return Ok(false);
         }
         Ok(frame) => places.push(Scanned::Frame(RecentFrame {

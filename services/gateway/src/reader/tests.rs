@@ -75,6 +75,38 @@ impl World {
         self
     }
 
+    /// Copies the frames up to `through` into the archive, but for one that is lost.
+    async fn persist(&self, through: FrameSeq, lost: Option<FrameSeq>) {
+        let stored = self.journal.read(P0, Epoch(1), 1, 1_000, 1 << 20).await.unwrap();
+        let frames = stored.into_iter().map(|stored| {
+            (stored.seq, stored.ts, stormwire_wire::frame::Frame::decode(&stored.bytes).unwrap())
+        });
+        let gap = |seq| Gap {
+            epoch: Epoch(1),
+            from: Offset::new(seq, 0),
+            to: Offset::new(seq, 4095),
+            reason: "hole".to_owned(),
+        };
+        let batch = Batch {
+            epoch: Epoch(1),
+            expected_last: 0,
+            through,
+            last_frame: None,
+            frames: frames.filter(|(seq, ..)| Some(*seq) != lost && *seq <= through).collect(),
+            gaps: lost.map(gap).into_iter().collect(),
+            undecodable: Vec::new(),
+        };
+        self.commit(&batch).await;
+    }
+
+    async fn commit(&self, batch: &Batch) {
+        let archive = self.engine.archive();
+        let ttl = Duration::from_secs(60);
+        let lease = archive.acquire("w", PartitionCount::new(1).unwrap(), 1, ttl).await.unwrap();
+        archive.persist(&lease[0], batch).await.unwrap();
+        archive.release(&lease[0]).await.unwrap();
+    }
+
     async fn append(&self, frame: Bytes) {
         let last = self.journal.tip(P0).await.unwrap().last;
         self.journal.append(P0, Epoch(1), last, frame).await.unwrap();
@@ -135,29 +167,7 @@ async fn what_is_trimmed_while_it_is_read_comes_from_the_archive() {
     for seq in 1..=9 {
         world.append(frame(seq, &["a:x"])).await;
     }
-    let archive = world.engine.archive();
-    let lease = archive.acquire("w", PartitionCount::new(1).unwrap(), 1, Duration::from_secs(60));
-    let lease = lease.await.unwrap().remove(0);
-    let stored = world.journal.read(P0, Epoch(1), 1, 9, 1 << 20).await.unwrap();
-    let frames = stored.into_iter().map(|stored| {
-        (stored.seq, stored.ts, stormwire_wire::frame::Frame::decode(&stored.bytes).unwrap())
-    });
-    let lost = Gap {
-        epoch: Epoch(1),
-        from: Offset::new(4, 0),
-        to: Offset::new(4, 4095),
-        reason: "hole".to_owned(),
-    };
-    let batch = Batch {
-        epoch: Epoch(1),
-        expected_last: 0,
-        through: 7,
-        last_frame: None,
-        frames: frames.filter(|(seq, ..)| *seq != 4 && *seq <= 7).collect(),
-        gaps: vec![lost],
-        undecodable: Vec::new(),
-    };
-    archive.persist(&lease, &batch).await.unwrap();
+    world.persist(7, Some(4)).await;
     world.journal.trim(P0, Epoch(1), 7).await.unwrap();
     for selection in [Selection::Channel(channel("a:x")), Selection::Prefix(P0, "a:".into())] {
         let told = world.told(&selection, START).await;
@@ -172,6 +182,41 @@ async fn what_is_trimmed_while_it_is_read_comes_from_the_archive() {
         .unwrap();
     assert!(page.events.is_empty() && page.gaps.is_empty() && page.more, "{page:?}");
     assert_eq!(page.next, Some(at(2, 4095)));
+}
+
+/// An epoch that is over may be copied and removed between the archive's answer and the journal's.
+#[tokio::test]
+async fn a_log_that_goes_while_it_is_read_is_no_gap() {
+    let world = World::new().await;
+    for seq in 1..=4 {
+        world.append(frame(seq, &["a:x"])).await;
+    }
+    let id = FrameId { appender: [2; 16], counter: 1 };
+    world.append(stormwire_wire::frame::close(id, Epoch(2), 100, None)).await;
+    world.persist(5, None).await;
+    // A worker goes on where the next epoch begins before anybody removes the log.
+    let next = Batch {
+        epoch: Epoch(2),
+        expected_last: 5,
+        through: 99,
+        last_frame: None,
+        frames: Vec::new(),
+        gaps: Vec::new(),
+        undecodable: Vec::new(),
+    };
+    world.commit(&next).await;
+    world.journal.begin(P0, Epoch(2), 100).await.unwrap();
+    world.journal.remove(P0, Epoch(1)).await.unwrap();
+    world.journal.append(P0, Epoch(2), 99, frame(100, &["a:x"])).await.unwrap();
+    let selection = Selection::Channel(channel("a:x"));
+    let after = async |from| {
+        let bounds = (10, 1 << 20);
+        world.reader.scan_after(P0, &selection, from, bounds, Instant::now()).await.unwrap()
+    };
+    let page = after(at(2, 4095)).await;
+    assert!(page.events.is_empty() && page.gaps.is_empty() && page.more, "{page:?}");
+    assert_eq!(page.next, Some(at(2, 4095)), "the next page goes to the archive again");
+    assert_eq!(places(&world.told(&selection, START).await), ["1", "2", "3", "4", "100"]);
 }
 
 /// What is made of a page counts as the read does: the next one reads when the page is gone.
