@@ -156,7 +156,9 @@ impl Rebuild {
 
     /// The end of the log, once all of it is read.
     pub(crate) fn end(&self) -> Option<LogEnd> {
-        let end = LogEnd { epoch: self.epoch, last: self.last, written: self.written };
+        // E1: what was read may reach further than the log was said to; a claim follows all of it.
+        let last = self.next.saturating_sub(1);
+        let end = LogEnd { epoch: self.epoch, last, written: self.written };
         (self.step == Step::Done).then_some(end)
     }
 

@@ -301,6 +301,17 @@ fn e1_a_log_that_lacks_what_is_known_of_it_is_not_claimed() {
     proves(held_against(later, &frames).1, 9, 10, 700);
 }
 
+/// An answer of a leader that is behind names an earlier end than the frames show.
+#[test]
+fn e1_a_claim_follows_all_that_was_read() {
+    let frames: Vec<_> = (1..=6).map(|seq| frame(seq, 60)).collect();
+    let mut rebuild = Rebuild::new(1 << 20, Known::default());
+    rebuild.complete(now(), OpResult::Opened(Ok(tip(1, 3))));
+    rebuild.complete(now(), OpResult::Loaded(Ok(None)));
+    rebuild.complete(now(), OpResult::Read(Ok(frames)));
+    assert_eq!(rebuild.end().unwrap().last, 6);
+}
+
 #[test]
 fn e1_a_log_that_says_it_has_gone_back_is_not_claimed_by_anybody() {
     let word = special(4, stormwire_wire::frame::rewound(4, 8));
