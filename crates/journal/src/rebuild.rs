@@ -119,7 +119,7 @@ impl Rebuild {
     /// D3: reads on from where it stands; nothing is read twice.
     pub(crate) const fn refresh(&mut self) {
         if matches!(self.step, Step::Done | Step::Newer | Step::Rewound) {
-            self.step = Step::Open;
+            (self.step, self.loads) = (Step::Open, 0);
         }
     }
 
@@ -359,6 +359,9 @@ impl Rebuild {
                 }
             }
             Found::Absent(tip) if tip.first > self.next => {
+                if self.load_anew() {
+                    return;
+                }
                 self.passed_over = true;
                 self.next = tip.first;
             }

@@ -52,12 +52,23 @@ impl Rebuild {
             (Some((through, ..)), Found::Absent(tip)) if tip.first <= through => {
                 self.load_again(now, "the table's last frame is not there");
             }
+            (Some(_), Found::Absent(_)) if self.load_anew() => {}
             (Some((through, id, _)), _) => {
                 self.known.keep(self.epoch, through, id);
                 self.read_from_horizon(now);
             }
             (None, _) => self.read_from_horizon(now),
         }
+    }
+
+    /// B7: what is trimmed while the log is read is in a table that was saved meanwhile; that one is asked
+    /// for, a few times. `false`: no more.
+    pub(super) fn load_anew(&mut self) -> bool {
+        let loads = self.loads + 1;
+        if loads < LOADS_MAX {
+            *self = Self { loads, ..Self::new(self.bytes_max, self.reached()) };
+        }
+        loads < LOADS_MAX
     }
 
     /// Whoever has answered may be behind, so the log and its table are asked for again, a few times. The

@@ -102,6 +102,7 @@ fn a_proved_hole_is_passed_over_and_a_lagging_reader_is_not_a_hole() {
     // Nothing read, "not there", and a tip above it: two answers that know differently much.
     let mut lagging = Rebuild::new(1 << 20, Known::default());
     lagging.complete(now(), OpResult::Opened(Ok(tip(1, 3))));
+    lagging.complete(now(), OpResult::Loaded(Ok(None)));
     lagging.complete(now(), OpResult::Read(Ok(Vec::new())));
     lagging.complete(now(), OpResult::Found(Ok(Found::Absent(tip(1, 3)))));
     assert_eq!(lagging.next, 1);
@@ -245,6 +246,66 @@ fn b7_a_leader_that_is_behind_does_not_cost_the_table() {
     assert_eq!(rebuild.op(later), Ok(Op::Find { epoch: Epoch::FIRST, seq: 20 }));
     rebuild.complete(now(), OpResult::Found(Ok(Found::Frame(frames[19].clone()))));
     assert_eq!(rebuild.op(later), Ok(Op::Read { epoch: Epoch::FIRST, from: 21 }));
+}
+
+/// The log is never trimmed past the table that was saved last, but past one that was loaded before that.
+#[test]
+fn b7_what_is_trimmed_while_the_log_is_read_is_in_a_newer_table() {
+    let frames: Vec<_> = (1..=30).map(|seq| frame(seq, 60)).collect();
+    let (old, new) = (saved(&frames, 20, 1), saved(&frames, 28, 1));
+    let found = |seq: usize| OpResult::Found(Ok(Found::Frame(frames[seq - 1].clone())));
+    let trimmed = || OpResult::Found(Ok(Found::Absent(tip(28, 30))));
+    let begin = |rebuild: &mut Rebuild, first, table: &SavedTable| {
+        assert_eq!(rebuild.op(now().mono), Ok(Op::Open));
+        rebuild.complete(now(), OpResult::Opened(Ok(tip(first, 30))));
+        assert_eq!(rebuild.op(now().mono), Ok(Op::LoadTable));
+        rebuild.complete(now(), OpResult::Loaded(Ok(Some(table.clone()))));
+    };
+    let end = |rebuild: &mut Rebuild| {
+        begin(rebuild, 28, &new);
+        rebuild.complete(now(), found(28));
+        rebuild.complete(now(), OpResult::Read(Ok(frames[28..].to_vec())));
+        assert_eq!(rebuild.end().unwrap().last, 30);
+        let at = Offset::new(7, 0);
+        assert_eq!(judge(rebuild, 7, 60), Verdict::Duplicate { first: at, last: at });
+        assert_eq!(judge(rebuild, 31, 60), Verdict::Append { skip: 0, first: None });
+    };
+    // Between the table's answer and that of its last frame.
+    let mut before = Rebuild::new(1 << 20, Known::default());
+    begin(&mut before, 1, &old);
+    before.complete(now(), trimmed());
+    end(&mut before);
+    // While the frames behind the table are read.
+    let mut behind = Rebuild::new(1 << 20, Known::default());
+    begin(&mut behind, 1, &old);
+    behind.complete(now(), found(20));
+    behind.complete(now(), OpResult::Read(Ok(frames[27..].to_vec())));
+    behind.complete(now(), trimmed());
+    end(&mut behind);
+    // After a refused claim, where it has gone on for long without this one (D3).
+    let (mut after, _) = read(&frames[..10], 1, &[]);
+    after.refresh();
+    after.complete(now(), OpResult::Opened(Ok(tip(28, 30))));
+    after.complete(now(), OpResult::Read(Ok(frames[27..].to_vec())));
+    after.complete(now(), trimmed());
+    end(&mut after);
+    // Again and again: then with less.
+    let mut less = Rebuild::new(1 << 20, Known::default());
+    for _ in 1..LOADS_MAX {
+        begin(&mut less, 1, &old);
+        less.complete(now(), trimmed());
+    }
+    begin(&mut less, 1, &old);
+    less.complete(now(), trimmed());
+    assert_eq!(less.op(now().mono), Ok(Op::Read { epoch: Epoch::FIRST, from: 1 }));
+    less.complete(now(), OpResult::Read(Ok(frames[27..].to_vec())));
+    less.complete(now(), trimmed());
+    less.complete(now(), OpResult::Read(Ok(frames[27..].to_vec())));
+    // E1: the frame that the old table ends with is held against the log.
+    assert!(matches!(less.op(now().mono), Ok(Op::Find { seq: 20, .. })));
+    less.complete(now(), trimmed());
+    assert_eq!(less.end().unwrap().last, 30);
+    assert_eq!(less.repeats.horizon(), frames[27].ts);
 }
 
 /// A frame of another kind at `seq`.
