@@ -32,4 +32,6 @@ export default ts.config(
       eqeqeq: ['error', 'always'],
     },
   },
+  // A program of the documentation writes to its terminal.
+  { files: ['js/examples/**'], rules: { 'no-console': 'off' } },
 );

@@ -29,10 +29,7 @@ CASES = {
     ),
     "StormwireSlowAppends": dict(
         severity="P1",
-        counters=buckets("stormwire_ingest_append_seconds", POD, 1000, 1000)
-        + [(f"stormwire_ingest_append_seconds_count{{{POD}}}", 1000, 1000)],
-        also=[("StormwireErrorBudgetBurns", "P3"), ("StormwireErrorBudgetBurnsFast", "P1")],
-    ),
+        counters=buckets("stormwire_ingest_append_seconds", POD, 1000, 1000)),
     "StormwireSlowRequests": dict(
         severity="P1",
         counters=buckets("stormwire_http_request_seconds", f'{POD},route="/v1/channels/{{channel}}/events",method="POST"', 1000, 1000)
@@ -59,6 +56,12 @@ CASES = {
         severity="P1", gauges=[(f'stormwire_persist_stopped{{{POD},partition="3",reason="rewound"}}', 0, 1)]),
     "StormwireEventsMissing": dict(
         severity="P2", counters=[(f'stormwire_persist_gaps_total{{{POD},reason="hole"}}', 0, 1)]),
+    "StormwireCanaryLost": dict(severity="P1", counters=[(f"stormwire_canary_lost_total{{{POD}}}", 0, 1)]),
+    "StormwireCanaryDoubled": dict(severity="P1", counters=[(f"stormwire_canary_doubled_total{{{POD}}}", 0, 1)]),
+    "StormwireCanarySilent": dict(
+        severity="P2", counters=[(f'stormwire_canary_published_total{{{POD},outcome="acknowledged"}}', 960, 0),
+                                 (f'stormwire_canary_published_total{{{POD},outcome="refused"}}', 0, 960)]),
+    "StormwireRevocationsAway": dict(severity="P2", gauges=[(f"stormwire_revocations_away{{{POD}}}", 0, 1)]),
     "StormwireDeadLetters": dict(severity="P3", counters=[(f"stormwire_dead_letters_total{{{POD}}}", 0, 1)]),
     "StormwireArchiveTablesLate": dict(
         severity="P3", counters=[(f"stormwire_archive_partition_failures_total{{{POD}}}", 0, 1)]),

@@ -31,7 +31,7 @@ QUIET = re.compile(
     "stormwire_(refusals|task_panics|persist_(failures|gaps|stopped)|dead_letters|archive_partition_failures|retention_"
     "|nats_(disconnects|slow_consumers)|journal_tail_dropped|tail_(repairs|failures)|presence_|signals|log_lines"
     "|dependency_(retries|breaker_opened)|limit_leases|password|sign_ins|refreshes|sqlite|gaps_told|subscriptions_parked"
-    "|events_recovered|archive_reads|limits_degraded)|cnpg_|redis_(up|memory|conn|comm|evict)|kubelet_|kube_"
+    "|events_recovered|archive_reads|limits_degraded|canary_|revo)|cnpg_|redis_(up|memory|conn|comm|evict)|kubelet_|kube_"
 )
 
 

@@ -35,9 +35,16 @@ OBJECTIVES = [
     {
         "slo": "latency",
         "objective": 0.99,
-        "meaning": "frames that are durable within 100 ms of their first attempt",
-        "good": 'stormwire_ingest_append_seconds_bucket{le="0.1"}[W]',
-        "total": "stormwire_ingest_append_seconds_count[W]",
+        "meaning": "publishes on WebSockets that are acknowledged within 100 ms, the wait in the lane included",
+        "good": 'stormwire_publish_seconds_bucket{le="0.1"}[W]',
+        "total": "stormwire_publish_seconds_count[W]",
+    },
+    {
+        "slo": "delivery",
+        "objective": 0.99,
+        "meaning": "frames that are queued for their live subscribers within 100 ms of their time in the journal",
+        "good": 'stormwire_delivery_seconds_bucket{le="0.1"}[W]',
+        "total": "stormwire_delivery_seconds_count[W]",
     },
 ]
 WINDOWS = ["5m", "30m", "1h", "2h", "6h", "1d", "3d", "30d"]

@@ -15,6 +15,7 @@
 //! however the first one ends.
 
 mod archive;
+mod copy;
 mod file;
 mod journal;
 mod logs;
@@ -25,6 +26,7 @@ mod tail;
 mod values;
 mod writer;
 
+pub use copy::{CopyError, copy_database};
 pub use file::OpenError;
 pub use peers::Alone;
 pub use stormwire_sql::PoolConfig;

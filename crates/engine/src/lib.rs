@@ -19,7 +19,7 @@
 mod url;
 
 pub use stormwire_archive_postgres::{Inspection, inspect as inspect_postgres};
-pub use stormwire_embedded::OpenError;
+pub use stormwire_embedded::{CopyError, OpenError, copy_database};
 pub use url::{ArchiveUrl, JournalUrl, LimitsUrl, PresenceUrl, UrlError, redact};
 
 use std::path::PathBuf;

@@ -233,6 +233,16 @@ metrics! {
     LIMITS_DEGRADED Gauge Count "stormwire_limits_degraded";
     /// Users, addresses and channels whose counts are kept in this process.
     LIMIT_KEYS Gauge Count "stormwire_limit_keys";
+
+    // Canary
+    /// Events that a canary published, by outcome (acknowledged, refused).
+    CANARY_PUBLISHED Counter Count "stormwire_canary_published_total";
+    /// From a canary's publish to the event's arrival at its own subscriber.
+    CANARY_DELIVERY_SECONDS Histogram Seconds "stormwire_canary_delivery_seconds";
+    /// Events of a canary that were acknowledged and did not come to its subscriber.
+    CANARY_LOST Counter Count "stormwire_canary_lost_total";
+    /// Events of a canary that came twice, or behind a later one.
+    CANARY_DOUBLED Counter Count "stormwire_canary_doubled_total";
 }
 
 /// Bucket edges for seconds. 0.1 is one exactly: it is the promise for delivery.

@@ -10,7 +10,8 @@
 //! - `partition`: one partition, from ledger to ledger; `follow`: its frames, as they come;
 //! - `plan`: what to do next, decided without IO; `trim`: what the journal may forget;
 //! - `retention`: what the archive may forget;
-//! - [`DeadLetters`]: what could not be stored as what it is.
+//! - [`DeadLetters`]: what could not be stored as what it is;
+//! - [`Restore`]: frames of a backup, stored behind the ledger of a restored archive.
 
 mod config;
 mod dead_letters;
@@ -18,6 +19,7 @@ mod follow;
 mod partition;
 mod plan;
 mod progress;
+mod restore;
 mod retention;
 mod share;
 mod trace;
@@ -26,4 +28,5 @@ mod worker;
 
 pub use config::MessagesConfig;
 pub use dead_letters::{DeadLetters, ReplayError, Replayed};
+pub use restore::{Restore, RestoreError, Restored};
 pub use worker::Worker;

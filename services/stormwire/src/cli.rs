@@ -1,6 +1,7 @@
 //! The command line: what can be said, with examples.
 
 mod beside;
+mod upkeep;
 
 use crate::commands::admin::Admin;
 pub(crate) use beside::{LatestArgs, PresenceArgs, SignalArgs};
@@ -9,6 +10,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 use stormwire_core::{Epoch, Offset, Pattern, Position};
 use stormwire_tokens::Role;
+pub(crate) use upkeep::{
+    BackupArgs, CanaryArgs, Journal, NewEpochArgs, RestoreArgs, TraceArgs, VerifyArgs,
+};
 
 /// Durable events on ordered channels, over WebSocket and REST.
 ///
@@ -181,6 +185,42 @@ Examples:
   stormwire journal new-epoch --all --yes            after a restore of all of the journal's servers"
     )]
     Journal(Journal),
+    /// Copies archive and journal into a folder of its own, while they are in use
+    #[command(after_help = "\
+Examples:
+  stormwire backup /var/backups                      the embedded server's data directory
+  NATS_URL=nats://a:4222 DATABASE_URL=postgres://u:p@h/d stormwire backup /var/backups --keep 30d
+Of a cluster it runs pg_dump. Whatever was acknowledged before it began is in it; docs/backup.md.")]
+    Backup(BackupArgs),
+    /// Puts a backup into an empty database or data directory, with every server stopped
+    #[command(after_help = "\
+Examples:
+  stormwire restore /var/backups/stormwire-2026-01-31T02-30-00Z --data-dir stormwire-data
+  NATS_URL=nats://a:4222 DATABASE_URL=postgres://u:p@h/new stormwire restore /var/backups/stormwire-…
+  stormwire restore … --keep-journal                 when only the archive was lost")]
+    Restore(RestoreArgs),
+    /// Compares the archive with the journal, event by event; one JSON object a partition
+    #[command(after_help = "\
+Examples:
+  stormwire verify                                   what the journal still has
+  stormwire verify --all                             and everything else in the archive, in itself
+  stormwire verify --partition 3 --since 1:4104192
+The embedded server must be stopped. The exit code is 1 if an event is lost, doubled or changed.")]
+    Verify(VerifyArgs),
+    /// Says where an event is: journal, ledger, archive, or the reason why it is missing
+    #[command(after_help = "\
+Examples:
+  stormwire trace 5-1-4104192                        the id that subscribers see
+  stormwire trace --channel room:lobby 1:4104192
+  stormwire trace --channel orders:eu order-4711     an id that the publisher gave")]
+    Trace(TraceArgs),
+    /// Publishes and receives all the time, through every partition, and counts what is lost or doubled
+    #[command(after_help = "\
+Examples:
+  stormwire canary --url https://events.example --token $TOKEN --management-listen 0.0.0.0:9090
+  stormwire canary --for 10m --every 200ms           a check that ends: exit code 1 if something is wrong
+It publishes on canary:*, once an interval in each partition; its metrics begin with stormwire_canary_.")]
+    Canary(CanaryArgs),
     /// Prints the configuration that applies, and where each field was set
     #[command(after_help = "\
 Examples:
@@ -355,36 +395,6 @@ pub(crate) enum IdentityCommand {
 
 fn role(text: &str) -> Result<Role, String> {
     Role::parse(text).ok_or_else(|| "expected user, moderator or admin".to_owned())
-}
-
-/// `stormwire journal`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Journal {
-    /// Prints how each partition stands, after listening to the gateways for a moment
-    Status {
-        /// Print one JSON object a line
-        #[arg(long)]
-        json: bool,
-    },
-    /// Ends the epoch of a partition whose journal has gone back, and begins the next one
-    NewEpoch(NewEpochArgs),
-}
-
-/// `stormwire journal new-epoch`.
-#[derive(Debug, Args)]
-pub(crate) struct NewEpochArgs {
-    /// The partition
-    #[arg(required_unless_present = "all", conflicts_with = "all")]
-    pub(crate) partition: Option<u16>,
-    /// All partitions
-    #[arg(long)]
-    pub(crate) all: bool,
-    /// Do not ask
-    #[arg(long)]
-    pub(crate) yes: bool,
-    /// Remove a log that cannot be closed, with everything in it that is not persisted
-    #[arg(long)]
-    pub(crate) discard: bool,
 }
 
 fn pattern(text: &str) -> Result<Pattern, String> {

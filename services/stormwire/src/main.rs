@@ -75,6 +75,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Some(Command::Doctor(args)) => commands::doctor::run(args, &config).await,
         Some(Command::DeadLetters(command)) => commands::dead_letters::run(command, &config).await,
         Some(Command::Journal(command)) => commands::journal::run(command, &config).await,
+        Some(Command::Backup(args)) => commands::backup::run(args, &config).await,
+        Some(Command::Restore(args)) => commands::restore::run(args, &config).await,
+        Some(Command::Verify(args)) => commands::verify::run(args, &config).await,
+        Some(Command::Trace(args)) => commands::trace::run(args, &config).await,
+        Some(Command::Canary(args)) => commands::canary::run(args, &config).await,
         Some(Command::Config { .. }) => Ok(()),
     }
 }

@@ -13,7 +13,8 @@ use crate::connect::{self, DEVELOPER};
 use crate::failure::Failure;
 use crate::output;
 use serde_json::Value;
-use start::{Process, address, bind, data_dir, gateway_name};
+pub(crate) use start::Process;
+use start::{address, bind, data_dir, gateway_name};
 use stats::Teller;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -108,6 +109,12 @@ pub(crate) async fn gateway(config: &Config) -> Result<(), Failure> {
     engines.close().await;
     process.end().await;
     served.map_err(|error| Failure::failed(format!("the gateway had to leave: {error}")))
+}
+
+/// Serves the metrics of a command that does not end by itself, where the configuration says so.
+pub(crate) async fn serve_metrics(config: &Config, process: &Process) -> Result<(), Failure> {
+    let routes = management::with_metrics(management::alive());
+    management::serve_if_set(config, &process.tasks, routes).await.map(|_| ())
 }
 
 /// A worker of a cluster.

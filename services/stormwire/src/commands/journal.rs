@@ -3,6 +3,8 @@
 mod new_epoch;
 mod status;
 
+pub(crate) use new_epoch::begin_new_epoch;
+
 use crate::cli::Journal;
 use crate::config::Config;
 use crate::failure::Failure;

@@ -116,6 +116,14 @@ pub(super) fn identity_routes(identity: &Identity, draining: CancellationToken) 
         .route("/health", get(health))
 }
 
+/// What a process tells that depends on nothing.
+pub(super) fn alive() -> Router {
+    Router::new()
+        .route("/ping", get(async || "pong"))
+        .route("/healthz", get(async || "ok"))
+        .route("/readyz", get(async || "ok"))
+}
+
 /// The same, and the metrics.
 pub(super) fn with_metrics(probes: Router) -> Router {
     probes.route("/metrics", get(metrics))

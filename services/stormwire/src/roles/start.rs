@@ -11,15 +11,15 @@ use tokio::net::TcpListener;
 const END_WITHIN: Duration = Duration::from_secs(5);
 
 /// Telemetry, the tasks of the process, and the signals that end it.
-pub(super) struct Process {
+pub(crate) struct Process {
     telemetry: Telemetry,
     /// Shut down by SIGTERM and SIGINT.
-    pub(super) tasks: Tasks,
+    pub(crate) tasks: Tasks,
 }
 
 impl Process {
     /// Installs telemetry and listens for signals.
-    pub(super) fn start(config: &Config, service: &str) -> Result<Self, Failure> {
+    pub(crate) fn start(config: &Config, service: &str) -> Result<Self, Failure> {
         let otlp = config.log.otlp_endpoint.as_ref().map(|endpoint| OtlpConfig {
             sample_ratio: config.log.trace_ratio,
             ..OtlpConfig::new(endpoint.clone())
@@ -39,7 +39,7 @@ impl Process {
     }
 
     /// Ends the tasks and sends the last traces.
-    pub(super) async fn end(self) {
+    pub(crate) async fn end(self) {
         self.tasks.shutdown();
         if let Err(left) = self.tasks.drain(END_WITHIN).await {
             tracing::warn!(tasks = ?left, "tasks were still running at the end");

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends where it is not as expected")]
 
 mod asides;
+mod backups;
 mod cluster;
 #[expect(dead_code, reason = "the measurements use the rest")]
 mod crowd;

@@ -29,7 +29,7 @@ pub(super) async fn run(
     confirm(&partitions, args)?;
     tokio::time::sleep(LISTEN).await;
     for partition in partitions {
-        let begun = begin(&*journal, &*archive, partition, args.discard).await?;
+        let begun = begin_new_epoch(&*journal, &*archive, partition, args.discard).await?;
         output::line(told(partition, &begun))?;
     }
     Ok(())
@@ -72,7 +72,8 @@ fn confirm(partitions: &[Partition], args: &NewEpochArgs) -> Result<(), Failure>
     if agreed { Ok(()) } else { Err(Failure::failed("nothing was changed")) }
 }
 
-async fn begin(
+/// Begins one behind what the archive knows of the partition.
+pub(crate) async fn begin_new_epoch(
     journal: &dyn Journal,
     archive: &dyn Archive,
     partition: Partition,
