@@ -4,7 +4,8 @@
 //! thresholds and leaves its summary in `target/k6`. A Prometheus scrapes the cluster meanwhile, and every
 //! query of the dashboards must find something in it afterwards.
 
-mod prometheus;
+mod crowd;
+pub(crate) mod prometheus;
 
 use crate::bench::results::machine;
 use crate::ops::install::Tools;
@@ -46,9 +47,15 @@ pub(crate) struct Options {
     /// Seconds of the REST script before it; 0 leaves it out
     #[arg(long, default_value_t = 20)]
     rest: u32,
+    /// Sockets that the Rust generator holds afterwards, each of which must be given its event; 0: none
+    #[arg(long, default_value_t = 100_000)]
+    crowd: u32,
     /// Use this executable instead of building one
-    #[arg(long)]
+    #[arg(long, requires = "load")]
     program: Option<PathBuf>,
+    /// Use this load generator instead of building one
+    #[arg(long)]
+    load: Option<PathBuf>,
     /// Keep the figures in load/k6/RESULTS.md
     #[arg(long)]
     keep: bool,
@@ -66,16 +73,34 @@ struct Run {
 pub(crate) fn run(options: &Options) -> Outcome {
     tools::provide()?;
     let ops = Tools::provide()?;
-    let program = match &options.program {
-        Some(program) => program.clone(),
-        None => up::build(false)?,
+    let [program, load] = match (&options.program, &options.load) {
+        (Some(program), Some(load)) => [program.clone(), load.clone()],
+        _ => up::build_packages(["stormwire", "stormwire-load"], false)?,
     };
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::doing("starting a runtime"))?;
-    runtime.block_on(measure(options, &ops, &program))
+    runtime.block_on(async {
+        let done = measure(options, &ops, &program).await?;
+        let mut table = table(&done)?;
+        println!("{table}");
+        if options.crowd > 0 {
+            let folder = folder().join("crowd");
+            let rows = crowd::gather(options.crowd, &folder, &program, &load).await?;
+            println!("{rows}");
+            table += &rows;
+        }
+        if options.keep {
+            keep(options, &table)?;
+        }
+        within(&done)
+    })
 }
 
-async fn measure(options: &Options, ops: &Tools, program: &Path) -> Outcome {
-    let folder = workspace_root().join("target/k6");
+fn folder() -> PathBuf {
+    workspace_root().join("target/k6")
+}
+
+async fn measure(options: &Options, ops: &Tools, program: &Path) -> Outcome<Vec<Done>> {
+    let folder = folder();
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).map_err(Failure::doing(folder.display()))?;
     let cluster = Cluster::start(&cluster_options(&folder), program).await?;
@@ -104,8 +129,13 @@ fn cluster_options(folder: &Path) -> up::Options {
     }
 }
 
-async fn loaded(options: &Options, ops: &Tools, cluster: &Cluster, folder: &Path) -> Outcome {
-    let prometheus = Prometheus::start(folder, &cluster.metrics()).await?;
+async fn loaded(
+    options: &Options,
+    ops: &Tools,
+    cluster: &Cluster,
+    folder: &Path,
+) -> Outcome<Vec<Done>> {
+    let prometheus = Prometheus::start(folder, &cluster.metrics(), "local").await?;
     let mut done = Vec::new();
     if options.rest > 0 {
         let rest = [("DURATION", format!("{}s", options.rest)), ("RATE", "30".to_owned())];
@@ -141,13 +171,13 @@ async fn loaded(options: &Options, ops: &Tools, cluster: &Cluster, folder: &Path
     let mut check = ops.script("dashboards/check.py");
     check.args(["--prometheus", &prometheus.url(), "--psql", &psql(cluster)?]);
     let queries = shell::read(&mut check);
-    let table = table(&done)?;
-    println!("{table}");
-    if options.keep {
-        keep(options, &table)?;
-    }
     println!("{}", queries?);
     drawn?;
+    Ok(done)
+}
+
+/// Whether every threshold was held.
+fn within(done: &[Done]) -> Outcome {
     let red: Vec<&str> =
         done.iter().filter(|one| !one.green).map(|one| one.name.as_str()).collect();
     if red.is_empty() {
@@ -156,7 +186,7 @@ async fn loaded(options: &Options, ops: &Tools, cluster: &Cluster, folder: &Path
     Err(Failure::of(format!(
         "a threshold was crossed: {}; see {}",
         red.join(", "),
-        folder.display()
+        folder().display()
     )))
 }
 
@@ -259,16 +289,18 @@ fn keep(options: &Options, table: &str) -> Outcome {
     let busy = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let busy = busy.split(' ').next().unwrap_or("unknown");
     let text = format!(
-        "# The last run of k6\n\n`cargo xtask k6 --sockets {} --channels {} --rate {} --ramp {} --hold {} --keep` \
+        "# The last run of k6\n\n`cargo xtask k6 --sockets {} --channels {} --rate {} --ramp {} --hold {} --crowd {} --keep` \
          ({profile}) on {}, load average {busy} at its end: k6 1.1.0, three NATS nodes that write before each \
          acknowledgement, Postgres, Redis, two gateways and a worker share the machine. Times are milliseconds, \
-         from a publish to its arrival at a subscriber in another process.\n\n{table}\n\
+         from a publish to its arrival at a subscriber in another process. The crowd is held by the Rust generator \
+         on a cluster of its own.\n\n{table}\n\
          ![The dashboard of the objectives over the run](slo.svg)\n",
         options.sockets,
         options.channels,
         options.rate,
         options.ramp,
         options.hold,
+        options.crowd,
         machine()
     );
     std::fs::write(&path, text).map_err(Failure::doing(path.display()))

@@ -62,6 +62,8 @@ enum Command {
     K6(k6::Options),
     /// Check charts, dashboards, alerts, workflows and API descriptions with the tools that use them
     OpsCheck(ops::Options),
+    /// Check the chart before a real Kubernetes API server, and scale it by KEDA on a local cluster's load
+    Kube(ops::kube::Options),
     /// Run every test with real servers, installing what is needed
     Test {
         /// Count the lines that ran; fail where a crate or all have too few
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         Command::Chaos(options) => chaos::run(&options),
         Command::K6(options) => k6::run(&options),
         Command::OpsCheck(options) => ops::run(&options),
+        Command::Kube(options) => ops::kube::run(&options),
         Command::Test { coverage } => test::run(coverage),
         Command::Tidy => tidy::run(),
     };

@@ -5,6 +5,7 @@
 
 mod checks;
 pub(crate) mod install;
+pub(crate) mod kube;
 
 use crate::{Failure, Outcome};
 use install::Tools;

@@ -14,18 +14,23 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// A running one; it ends with this value.
 #[derive(Debug)]
-pub(super) struct Prometheus {
+pub(crate) struct Prometheus {
     child: Child,
     port: Port,
 }
 
 impl Prometheus {
     /// Starts it on the processes' metrics, `(name, address)`.
-    pub(super) async fn start(folder: &Path, targets: &[(String, String)]) -> Outcome<Self> {
+    pub(crate) async fn start(
+        folder: &Path,
+        targets: &[(String, String)],
+        namespace: &str,
+    ) -> Outcome<Self> {
         let home = folder.join("prometheus");
         std::fs::create_dir_all(&home).map_err(Failure::doing(home.display()))?;
         let file = home.join("prometheus.yaml");
-        std::fs::write(&file, configuration(targets)).map_err(Failure::doing(file.display()))?;
+        std::fs::write(&file, configuration(targets, namespace))
+            .map_err(Failure::doing(file.display()))?;
         let port = Port::reserve().map_err(Failure::doing("a port"))?;
         let mut prometheus = Command::new("prometheus");
         let log = std::fs::File::create(home.join("log")).map_err(Failure::doing("its log"))?;
@@ -44,12 +49,12 @@ impl Prometheus {
         Ok(started)
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port.number())
     }
 
     /// Waits until what has happened is in it.
-    pub(super) async fn settle(&self) {
+    pub(crate) async fn settle(&self) {
         tokio::time::sleep(SETTLE).await;
     }
 }
@@ -61,7 +66,7 @@ impl Drop for Prometheus {
     }
 }
 
-fn configuration(targets: &[(String, String)]) -> String {
+fn configuration(targets: &[(String, String)], namespace: &str) -> String {
     let rules: PathBuf = workspace_root().join("dashboards/rules/*.yaml");
     let mut text = format!(
         "global: {{scrape_interval: 5s, evaluation_interval: 5s}}\nrule_files: [\"{}\"]\n\
@@ -71,7 +76,7 @@ fn configuration(targets: &[(String, String)]) -> String {
     for (name, address) in targets {
         let _ = writeln!(
             text,
-            "      - {{targets: [\"{address}\"], labels: {{namespace: local, pod: {name}}}}}"
+            "      - {{targets: [\"{address}\"], labels: {{namespace: {namespace}, pod: {name}}}}}"
         );
     }
     text
@@ -83,7 +88,7 @@ mod tests {
 
     #[test]
     fn each_process_has_its_labels() {
-        let text = configuration(&[("gateway_1".to_owned(), "127.0.0.1:9".to_owned())]);
+        let text = configuration(&[("gateway_1".to_owned(), "127.0.0.1:9".to_owned())], "local");
         let row = "- {targets: [\"127.0.0.1:9\"], labels: {namespace: local, pod: gateway_1}}";
         assert!(text.contains(row), "{text}");
     }
