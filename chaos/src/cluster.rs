@@ -190,6 +190,14 @@ impl Cluster {
         self.postgres.url(DATABASE)
     }
 
+    /// Drops the archive with everything in it, and makes an empty one of its name.
+    pub(crate) async fn empty_database(&self) -> Outcome {
+        let doing = || Failure::doing("the database");
+        let drop = format!("DROP DATABASE {DATABASE} WITH (FORCE)");
+        self.postgres.execute(&drop).await.map_err(doing())?;
+        self.postgres.create_database(DATABASE).await.map_err(doing())
+    }
+
     /// Mends every way, wakes and restarts every process, and waits until all are ready.
     pub(crate) async fn heal(&self) -> Outcome {
         for node in self.nats.nodes() {

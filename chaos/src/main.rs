@@ -10,6 +10,7 @@ mod clock;
 mod cluster;
 mod control;
 mod disk;
+mod drill;
 mod faults;
 mod journal;
 mod packets;
@@ -36,6 +37,8 @@ pub(crate) const PARTITIONS: u16 = 4;
 /// What the subscriber of a pattern asks for.
 pub(crate) const PATTERN: &str = "chaos:*";
 
+/// No scenario: a backup, an end of everything, and a restore.
+const DRILL: &str = "drill";
 const BROKEN: u8 = 1;
 const PROVES_NOTHING: u8 = 2;
 
@@ -91,7 +94,7 @@ impl Target {
 /// A local cluster under load and faults, judged by the checker
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Which scenario
+    /// Which scenario, or drill
     scenario: Option<String>,
     /// Name the scenarios and what each shows
     #[arg(long)]
@@ -128,6 +131,9 @@ async fn main() -> ExitCode {
         list(arguments.list_faults);
         return ExitCode::SUCCESS;
     }
+    if arguments.scenario.as_deref() == Some(DRILL) {
+        return drill(arguments).await;
+    }
     let plan = match plan(arguments) {
         Ok(plan) => plan,
         Err(failure) => {
@@ -157,6 +163,27 @@ async fn main() -> ExitCode {
         Err(Failure::Failed(why)) => {
             println!("no verdict on {}, seed {}: {why}", plan.scenario.name, plan.seed);
             println!("logs and histories: {}", plan.folder.display());
+            ExitCode::from(PROVES_NOTHING)
+        }
+    }
+}
+
+async fn drill(arguments: Arguments) -> ExitCode {
+    let (Some(program), Some(folder)) = (arguments.program, arguments.folder) else {
+        say("--program or --folder is not given");
+        return ExitCode::from(64);
+    };
+    let drill = drill::Drill { program, folder, seed: arguments.seed };
+    let outcome = tokio::select! {
+        outcome = Box::pin(drill::run(&drill)) => outcome,
+        () = asked_to_end() => Err(Failure::of("interrupted")),
+    };
+    println!("histories: {}", drill.folder.display());
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(BROKEN),
+        Err(failure) => {
+            println!("no verdict on the drill: {failure}");
             ExitCode::from(PROVES_NOTHING)
         }
     }

@@ -146,16 +146,21 @@ fn options(plan: &Plan, disk: Option<&Path>) -> Options {
 
 type Clients = JoinSet<Outcome>;
 
-fn load(plan: &Plan, cluster: &Cluster, control: &Arc<Control>) -> Outcome<(Clients, Clients)> {
-    let target = Arc::new(Target {
+/// What clients of this cluster are told.
+pub(crate) fn target(cluster: &Cluster, interval: Duration, event_bytes: usize) -> Outcome<Target> {
+    Ok(Target {
         ports: cluster.ports(),
         token: cluster.token.clone(),
         channels: (1..=CHANNELS).map(|number| format!("chaos:{number}")).collect(),
         partitions: PartitionCount::new(crate::PARTITIONS)
             .ok_or_else(|| Failure::of("no number of partitions"))?,
-        interval: INTERVAL,
-        event_bytes: plan.scenario.event_bytes,
-    });
+        interval,
+        event_bytes,
+    })
+}
+
+fn load(plan: &Plan, cluster: &Cluster, control: &Arc<Control>) -> Outcome<(Clients, Clients)> {
+    let target = Arc::new(target(cluster, INTERVAL, plan.scenario.event_bytes)?);
     let (mut producers, mut subscribers) = (Clients::new(), Clients::new());
     for number in 1..=PRODUCERS {
         let recorder = Recorder::create(&plan.folder, &format!("producer-p{number}"))?;
@@ -239,7 +244,7 @@ async fn recovery(control: &Control) -> Outcome<Duration> {
 }
 
 /// Whether all have ended within the time.
-async fn all_end(clients: &mut Clients, within: Duration) -> bool {
+pub(crate) async fn all_end(clients: &mut Clients, within: Duration) -> bool {
     let ended = async {
         while let Some(ended) = clients.join_next().await {
             match ended {

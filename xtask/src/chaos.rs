@@ -1,6 +1,7 @@
 //! `cargo xtask chaos`: a local cluster under load and faults, judged by the checker.
 //!
-//! Without a name it is `mixed`. `all` runs every scenario and keeps its table in `docs/chaos.md`,
+//! Without a name it is `mixed`; `drill` backs a cluster up under load, destroys it and judges what a
+//! restore brings back. `all` runs every scenario and keeps its table in `docs/chaos.md`,
 //! `short` three seeds of `mixed` for continuous integration, `nightly` twenty; `faults` runs each
 //! build with a safety rule left out and expects the checker to be red.
 
@@ -25,7 +26,7 @@ const BROKEN: i32 = 1;
 /// Which scenario, and how long.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// A scenario, or all, short, nightly, faults
+    /// A scenario, or all, short, nightly, faults, drill
     scenario: Option<String>,
     /// How long faults come; 60 by default
     #[arg(long)]
@@ -90,6 +91,7 @@ pub(crate) fn run(options: &Options) -> Outcome {
         Some("short") => chaos.seeds(SHORT_SEEDS, seconds(SHORT_SECONDS), options.seed),
         Some("nightly") => chaos.seeds(NIGHTLY_SEEDS, seconds(NIGHTLY_SECONDS), options.seed),
         Some("faults") => chaos.faults(seconds(30), options.seed),
+        Some("drill") => chaos.drill(options.seed),
         _ => {
             let ended = chaos.one(name, options.fault.as_deref(), seconds(60), options.seed)?;
             ended.must_be_green()
@@ -113,6 +115,14 @@ fn with_faults() -> Outcome<PathBuf> {
 }
 
 impl Chaos {
+    fn drill(&self, seed: u64) -> Outcome {
+        let folder = workspace_root().join(format!("target/chaos/drill-{seed}"));
+        let mut runner = Command::new(&self.runner);
+        runner.args(["drill", "--seed", &seed.to_string()]);
+        runner.arg("--program").arg(&self.stormwire).arg("--folder").arg(&folder);
+        shell::run(&mut runner)
+    }
+
     fn one(
         &self,
         scenario: Option<&str>,
