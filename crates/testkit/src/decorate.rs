@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use std::ops::Deref;
 use std::sync::Arc;
 use stormwire_core::{Epoch, FrameSeq, Partition};
@@ -13,19 +14,27 @@ pub trait AroundJournal: Send + Sync + 'static {
     /// The one within.
     fn journal(&self) -> &Arc<dyn Journal>;
 
+    /// How a call to the one within is made.
+    fn make<'a, T: Send + 'static>(&'a self, call: BoxFuture<'static, T>) -> BoxFuture<'a, T> {
+        call
+    }
+
     /// [`Journal::open`].
     async fn open(&self, partition: Partition) -> Result<Tip, JournalError> {
-        self.journal().open(partition).await
+        let journal = Arc::clone(self.journal());
+        self.make(Box::pin(async move { journal.open(partition).await })).await
     }
 
     /// [`Journal::tip`].
     async fn tip(&self, partition: Partition) -> Result<Tip, JournalError> {
-        self.journal().tip(partition).await
+        let journal = Arc::clone(self.journal());
+        self.make(Box::pin(async move { journal.tip(partition).await })).await
     }
 
     /// [`Journal::epochs`].
     async fn epochs(&self, partition: Partition) -> Result<Vec<Tip>, JournalError> {
-        self.journal().epochs(partition).await
+        let journal = Arc::clone(self.journal());
+        self.make(Box::pin(async move { journal.epochs(partition).await })).await
     }
 
     /// [`Journal::begin`].
@@ -35,12 +44,14 @@ pub trait AroundJournal: Send + Sync + 'static {
         epoch: Epoch,
         first: FrameSeq,
     ) -> Result<Tip, JournalError> {
-        self.journal().begin(partition, epoch, first).await
+        let journal = Arc::clone(self.journal());
+        self.make(Box::pin(async move { journal.begin(partition, epoch, first).await })).await
     }
 
     /// [`Journal::remove`].
     async fn remove(&self, partition: Partition, epoch: Epoch) -> Result<(), JournalError> {
-        self.journal().remove(partition, epoch).await
+        let journal = Arc::clone(self.journal());
+        self.make(Box::pin(async move { journal.remove(partition, epoch).await })).await
     }
 
     /// [`Journal::append`].
@@ -51,7 +62,9 @@ pub trait AroundJournal: Send + Sync + 'static {
         expected_last: FrameSeq,
         frame: Bytes,
     ) -> Result<FrameSeq, AppendError> {
-        self.journal().append(partition, epoch, expected_last, frame).await
+        let journal = Arc::clone(self.journal());
+        let call = async move { journal.append(partition, epoch, expected_last, frame).await };
+        self.make(Box::pin(call)).await
     }
 
     /// [`Journal::read`].
@@ -63,7 +76,9 @@ pub trait AroundJournal: Send + Sync + 'static {
         frames: usize,
         bytes: usize,
     ) -> Result<Vec<StoredFrame>, JournalError> {
-        self.journal().read(partition, epoch, from, frames, bytes).await
+        let journal = Arc::clone(self.journal());
+        let call = async move { journal.read(partition, epoch, from, frames, bytes).await };
+        self.make(Box::pin(call)).await
     }
 
     /// [`Journal::frame`].
@@ -73,12 +88,14 @@ pub trait AroundJournal: Send + Sync + 'static {
         epoch: Epoch,
         seq: FrameSeq,
     ) -> Result<Option<StoredFrame>, JournalError> {
-        self.journal().frame(partition, epoch, seq).await
+        let journal = Arc::clone(self.journal());
+        self.make(Box::pin(async move { journal.frame(partition, epoch, seq).await })).await
     }
 
     /// [`Journal::tail`].
     async fn tail(&self, partitions: &[Partition]) -> Result<Tail, JournalError> {
-        self.journal().tail(partitions).await
+        let (journal, partitions) = (Arc::clone(self.journal()), partitions.to_vec());
+        self.make(Box::pin(async move { journal.tail(&partitions).await })).await
     }
 
     /// [`Journal::save_table`].
@@ -87,12 +104,14 @@ pub trait AroundJournal: Send + Sync + 'static {
         partition: Partition,
         table: SavedTable,
     ) -> Result<(), JournalError> {
-        self.journal().save_table(partition, table).await
+        let journal = Arc::clone(self.journal());
+        self.make(Box::pin(async move { journal.save_table(partition, table).await })).await
     }
 
     /// [`Journal::load_table`].
     async fn load_table(&self, partition: Partition) -> Result<Option<SavedTable>, JournalError> {
-        self.journal().load_table(partition).await
+        let journal = Arc::clone(self.journal());
+        self.make(Box::pin(async move { journal.load_table(partition).await })).await
     }
 
     /// [`Journal::saved_through`].
@@ -100,7 +119,8 @@ pub trait AroundJournal: Send + Sync + 'static {
         &self,
         partition: Partition,
     ) -> Result<Option<(Epoch, FrameSeq)>, JournalError> {
-        self.journal().saved_through(partition).await
+        let journal = Arc::clone(self.journal());
+        self.make(Box::pin(async move { journal.saved_through(partition).await })).await
     }
 
     /// [`Journal::trim`].
@@ -110,17 +130,21 @@ pub trait AroundJournal: Send + Sync + 'static {
         epoch: Epoch,
         through: FrameSeq,
     ) -> Result<(), JournalError> {
-        self.journal().trim(partition, epoch, through).await
+        let journal = Arc::clone(self.journal());
+        self.make(Box::pin(async move { journal.trim(partition, epoch, through).await })).await
     }
 
     /// [`Journal::persisted`].
     async fn persisted(&self, partition: Partition, epoch: Epoch, through: FrameSeq) {
-        self.journal().persisted(partition, epoch, through).await;
+        let journal = Arc::clone(self.journal());
+        let call = async move { journal.persisted(partition, epoch, through).await };
+        self.make(Box::pin(call)).await;
     }
 
     /// [`Journal::ping`].
     async fn ping(&self) -> Result<(), JournalError> {
-        self.journal().ping().await
+        let journal = Arc::clone(self.journal());
+        self.make(Box::pin(async move { journal.ping().await })).await
     }
 }
 

@@ -3,13 +3,16 @@
 //! The code under test runs in a runtime of one thread whose clock is paused: time passes only when
 //! everybody waits. An engine has threads and a time of its own, so each call to it is made at once and
 //! waited for with the virtual time standing still. What goes wrong around the call, and when, is the
-//! seed's. `STORMWIRE_SEED=n` runs one seed; `STORMWIRE_SEEDS=n` runs as many.
+//! seed's. `STORMWIRE_SEED=n` runs one seed; `STORMWIRE_SEEDS=n` runs as many, `STORMWIRE_SEEDS=a..b`
+//! those.
 
 mod archive;
 mod journal;
+mod seeds;
 
 pub use archive::FaultyArchive;
 pub use journal::FaultyJournal;
+pub use seeds::{each_seed, seeds};
 
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
@@ -128,32 +131,4 @@ fn engines() -> &'static Runtime {
     ENGINES.get_or_init(|| {
         Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
     })
-}
-
-/// Runs `run` for each seed, in a runtime of its own with a paused clock; a panic names its seed.
-/// `STORMWIRE_SEED` names one seed, `STORMWIRE_SEEDS` how many instead of `seeds`. The sum of what the
-/// runs return tells whether anything happened at all.
-pub fn seeds<F: Future<Output = u64>>(seeds: u64, run: impl Fn(u64) -> F) -> u64 {
-    let one = |seed: u64| {
-        let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
-        runtime.expect("a runtime").block_on(run(seed))
-    };
-    if let Some(seed) = number("STORMWIRE_SEED") {
-        return one(seed);
-    }
-    let mut sum = 0;
-    for seed in 0..number("STORMWIRE_SEEDS").unwrap_or(seeds) {
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| one(seed)));
-        match outcome {
-            Ok(count) => sum += count,
-            Err(_) => panic!("seed {seed} failed; replay it with STORMWIRE_SEED={seed}"),
-        }
-    }
-    sum
-}
-
-/// The number that a variable of the environment holds, such as `STORMWIRE_SEED`.
-#[must_use]
-pub fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
 }

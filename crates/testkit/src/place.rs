@@ -28,9 +28,24 @@ pub struct Folder {
 impl Folder {
     /// A new, empty folder below the system's place for temporary files.
     pub fn temporary(name: &str) -> std::io::Result<Self> {
+        static ROOT: OnceLock<Root> = OnceLock::new();
+        Self::below(ROOT.get_or_init(|| Root::make(&std::env::temp_dir())), name)
+    }
+
+    /// The same in memory, where there is such a place: for what is not about the disk.
+    pub fn in_memory(name: &str) -> std::io::Result<Self> {
+        static ROOT: OnceLock<Root> = OnceLock::new();
+        let memory = Path::new("/dev/shm");
+        if !memory.is_dir() {
+            return Self::temporary(name);
+        }
+        Self::below(ROOT.get_or_init(|| Root::make(memory)), name)
+    }
+
+    fn below(root: &Root, name: &str) -> std::io::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = root().path.join(format!("{name}-{number}"));
+        let path = root.path.join(format!("{name}-{number}"));
         std::fs::create_dir_all(&path)?;
         Ok(Self { path, keep: keep() })
     }
@@ -61,15 +76,14 @@ fn keep() -> bool {
     std::env::var_os("STORMWIRE_TEST_KEEP").is_some_and(|value| value == "1")
 }
 
-fn root() -> &'static Root {
-    static ROOT: OnceLock<Root> = OnceLock::new();
-    ROOT.get_or_init(|| {
+impl Root {
+    fn make(place: &Path) -> Self {
         let unique = format!("stormwire-{}-{:08x}", std::process::id(), rand::random::<u32>());
-        let path = std::env::temp_dir().join(unique);
+        let path = place.join(unique);
         std::fs::create_dir_all(&path).expect("a folder for temporary files can be made");
         let reaper = if keep() { None } else { reaper(&path) };
-        Root { path, _reaper: reaper }
-    })
+        Self { path, _reaper: reaper }
+    }
 }
 
 fn reaper(path: &Path) -> Option<ChildStdin> {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use stormwire_core::Offset;
+use stormwire_core::{Epoch, Offset};
 
 /// What the producer knows about one publish.
 #[derive(Debug, Clone)]
@@ -23,6 +23,7 @@ pub(crate) struct Publish {
 #[derive(Debug, Clone)]
 pub(crate) enum End {
     Acknowledged {
+        epoch: Epoch,
         first: Offset,
         last: Offset,
     },

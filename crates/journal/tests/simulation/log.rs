@@ -7,6 +7,7 @@ use stormwire_core::{Epoch, FrameSeq, Partition, Timestamp};
 use stormwire_journal::{
     AppendError, Found, JournalError, Op, OpResult, SavedTable, StoredFrame, Tip,
 };
+use stormwire_wire::frame::{Body, Frame};
 
 /// A log that never forgets: what is trimmed is only out of reach.
 #[derive(Default)]
@@ -14,12 +15,37 @@ pub(crate) struct Log {
     pub(crate) frames: Vec<StoredFrame>,
     pub(crate) first: FrameSeq,
     pub(crate) full: bool,
+    /// How many epochs have ended.
+    pub(crate) ended: Vec<Ended>,
+    /// The number before the first one of this epoch.
+    base: FrameSeq,
+    /// Times at which it has gone back.
+    pub(crate) rewinds: Vec<Rewind>,
     /// The table of producers that was saved last.
     pub(crate) table: Option<SavedTable>,
     /// Its last frame, also after it was torn: nothing from here on is trimmed.
     pub(crate) saved_through: FrameSeq,
     /// How often somebody who did not know has answered a reader.
     pub(crate) misled: usize,
+}
+
+/// The log of an epoch that is over.
+pub(crate) struct Ended {
+    pub(crate) frames: Vec<StoredFrame>,
+    pub(crate) tip: Tip,
+}
+
+/// An older store was restored.
+pub(crate) struct Rewind {
+    pub(crate) epoch: Epoch,
+    /// Where the log ends since.
+    pub(crate) last: FrameSeq,
+    /// What is gone.
+    pub(crate) lost: Vec<StoredFrame>,
+    /// Whether somebody who stays remembers a frame that is gone.
+    pub(crate) is_known: bool,
+    /// Whether it was written over before anybody had found it out.
+    pub(crate) is_written_over: bool,
 }
 
 /// What happens to an operation.
@@ -94,12 +120,20 @@ pub(crate) fn timed_out(op: &Op) -> OpResult {
 
 impl Log {
     pub(crate) fn last(&self) -> FrameSeq {
-        self.frames.len() as u64
+        self.base + self.frames.len() as u64
     }
 
-    fn tip(&self) -> Tip {
-        let first = self.first.max(1);
-        Tip { epoch: Epoch::FIRST, first, last: self.last(), bytes: 0, bytes_max: 0 }
+    pub(crate) fn epoch(&self) -> Epoch {
+        Epoch(Epoch::FIRST.0 + self.ended.len() as u32)
+    }
+
+    pub(crate) fn tip(&self) -> Tip {
+        let first = self.first.max(self.base + 1);
+        Tip { epoch: self.epoch(), first, last: self.last(), bytes: 0, bytes_max: 0 }
+    }
+
+    pub(crate) fn tips(&self) -> Vec<Tip> {
+        self.ended.iter().map(|ended| ended.tip).chain([self.tip()]).collect()
     }
 
     /// What a leader without its quorum would say: a shorter log.
@@ -107,6 +141,48 @@ impl Log {
         let tip = self.tip();
         let last = tip.last.saturating_sub(rng.random_range(0..3)).max(tip.first - 1);
         Tip { last, ..tip }
+    }
+
+    /// What one has that was cut off when the log ended at `last`.
+    pub(crate) fn as_of(&self, last: FrameSeq) -> Self {
+        Self { frames: self.read(self.epoch(), 0)[..last as usize].to_vec(), ..Self::default() }
+    }
+
+    /// An older store is restored, and perhaps the table that was in it.
+    pub(crate) fn go_back(&mut self, frames: usize, with_table: bool, known: Option<FrameSeq>) {
+        let kept = self.frames.len().saturating_sub(frames);
+        let kept = kept.max((self.tip().first - 1 - self.base) as usize);
+        let lost = self.frames.split_off(kept);
+        let (epoch, last) = (self.epoch(), self.last());
+        if with_table {
+            self.table = self.table.take().filter(|table| table.through <= last);
+        }
+        self.saved_through = self.saved_through.min(last);
+        if !lost.is_empty() {
+            let is_known = known.is_some_and(|seen| seen > last);
+            self.rewinds.push(Rewind { epoch, last, lost, is_known, is_written_over: false });
+        }
+    }
+
+    /// Makes the log of an epoch, unless it is there.
+    pub(crate) fn begin(&mut self, epoch: Epoch, first: FrameSeq) -> Tip {
+        if epoch <= self.epoch() {
+            return self.tips()[(epoch.0 - Epoch::FIRST.0) as usize];
+        }
+        assert_eq!(epoch.0, self.epoch().0 + 1, "epochs follow each other");
+        let highest = self.all().map(|frame| frame.seq).max().unwrap_or(0);
+        let gone = self.rewinds.iter().flat_map(|rewind| &rewind.lost);
+        let gone = gone.map(|frame| frame.seq).max().unwrap_or(0);
+        assert!(first > highest.max(gone), "E2: numbers below {first} were handed out");
+        let tip = self.tip();
+        self.ended.push(Ended { frames: std::mem::take(&mut self.frames), tip });
+        (self.base, self.first, self.saved_through) = (first - 1, first, 0);
+        self.tip()
+    }
+
+    /// Every frame of every epoch that is there.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &StoredFrame> {
+        self.ended.iter().flat_map(|ended| &ended.frames).chain(&self.frames)
     }
 
     /// The operation reaches the journal at `now`.
@@ -124,41 +200,59 @@ impl Log {
     /// What a journal without faults does and says.
     pub(crate) fn answer(&mut self, now: u64, op: &Op) -> OpResult {
         match op {
-            Op::Open | Op::Begin { .. } => OpResult::Opened(Ok(self.tip())),
+            Op::Open => OpResult::Opened(Ok(self.tip())),
+            Op::Begin { epoch, first } => OpResult::Opened(Ok(self.begin(*epoch, *first))),
             Op::LoadTable => OpResult::Loaded(Ok(self.table.clone())),
-            Op::Append { expected_last, frame, .. } => {
-                OpResult::Appended(self.append(now, *expected_last, frame))
+            Op::Append { epoch, expected_last, frame } => {
+                OpResult::Appended(self.append(now, *epoch, *expected_last, frame))
             }
-            Op::Find { seq, .. } => OpResult::Found(Ok(match self.get(*seq) {
+            Op::Find { epoch, seq } => OpResult::Found(Ok(match self.get(*epoch, *seq) {
                 Some(frame) => Found::Frame(frame.clone()),
                 None => Found::Absent(self.tip()),
             })),
-            Op::Read { from, .. } => {
-                let from = (*from).max(self.first.max(1));
-                let all = self.frames.get(from as usize - 1..).unwrap_or_default();
-                OpResult::Read(Ok(all.to_vec()))
-            }
+            Op::Read { epoch, from } => OpResult::Read(Ok(self.read(*epoch, *from))),
         }
+    }
+
+    pub(crate) fn read(&self, epoch: Epoch, from: FrameSeq) -> Vec<StoredFrame> {
+        let first = self.tip().first;
+        let there = |frame: &&StoredFrame| {
+            frame.epoch == epoch
+                && frame.seq >= from
+                && (epoch < self.epoch() || frame.seq >= first)
+        };
+        self.all().filter(there).cloned().collect()
     }
 
     /// A table reaches the journal; an older one than is there is dropped.
     pub(crate) fn save(&mut self, table: SavedTable) {
-        self.saved_through = self.saved_through.max(table.through);
-        if self.table.as_ref().is_none_or(|kept| kept.through < table.through) {
+        if table.epoch == self.epoch() {
+            // Of a log that has gone back it may be ahead.
+            self.saved_through = self.saved_through.max(table.through.min(self.last()));
+        }
+        let at = |table: &SavedTable| (table.epoch, table.through);
+        if self.table.as_ref().is_none_or(|kept| at(kept) < at(&table)) {
             self.table = Some(table);
         }
     }
 
-    fn append(&mut self, now: u64, expected: FrameSeq, frame: &Bytes) -> Result<u64, AppendError> {
+    pub(crate) fn append(
+        &mut self,
+        now: u64,
+        epoch: Epoch,
+        expected: FrameSeq,
+        frame: &Bytes,
+    ) -> Result<u64, AppendError> {
         if self.full {
             return Err(AppendError::Full);
         }
-        if expected != self.last() {
+        if epoch != self.epoch() || expected != self.last() {
             return Err(AppendError::WrongLast { expected });
         }
+        self.note_write(frame);
         self.frames.push(StoredFrame {
             partition: Partition(0),
-            epoch: Epoch::FIRST,
+            epoch,
             seq: expected + 1,
             ts: Timestamp(now as i64),
             bytes: frame.clone(),
@@ -166,10 +260,40 @@ impl Log {
         Ok(self.last())
     }
 
-    fn get(&self, seq: FrameSeq) -> Option<&StoredFrame> {
-        if seq < self.first.max(1) {
+    /// A log that has gone back is written: does the log say so?
+    fn note_write(&mut self, frame: &Bytes) {
+        let epoch = self.epoch();
+        if self.rewinds.last().is_none_or(|rewind| rewind.epoch != epoch) || self.is_told() {
+            return;
+        }
+        if matches!(Frame::decode(frame).unwrap().body, Body::Rewound { .. }) {
+            return;
+        }
+        for rewind in self.rewinds.iter_mut().filter(|rewind| rewind.epoch == epoch) {
+            rewind.is_written_over = true;
+        }
+    }
+
+    /// Whether this epoch's log ends with a close.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.frames.last().is_some_and(|frame| {
+            matches!(Frame::decode(&frame.bytes).unwrap().body, Body::Close { .. })
+        })
+    }
+
+    /// Whether this epoch's log says that it has gone back.
+    pub(crate) fn is_told(&self) -> bool {
+        let is_word = |frame: &StoredFrame| {
+            matches!(Frame::decode(&frame.bytes).unwrap().body, Body::Rewound { .. })
+        };
+        self.frames.iter().rev().take(64).any(is_word)
+    }
+
+    pub(crate) fn get(&self, epoch: Epoch, seq: FrameSeq) -> Option<&StoredFrame> {
+        if epoch == self.epoch() && seq < self.tip().first {
             return None;
         }
-        self.frames.get(seq as usize - 1)
+        // The numbers of an epoch lie above those of the one before.
+        self.all().find(|frame| frame.epoch == epoch && frame.seq == seq)
     }
 }

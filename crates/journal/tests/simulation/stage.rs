@@ -14,7 +14,7 @@ use stormwire_journal::{AppendError, LogEnd, Op, OpResult};
 use stormwire_wire::frame::{EventParts, EventsBuilder, Frame};
 
 /// Wall time of a stage's beginning, in milliseconds.
-const BASE: u64 = 1_000_000_000;
+pub(crate) const BASE: u64 = 1_000_000_000;
 
 /// Two gateways.
 pub(crate) const A: usize = 0;

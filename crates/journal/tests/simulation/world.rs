@@ -1,12 +1,16 @@
 //! The world of one seed: gateways, their network, clients, the journal, and what goes wrong.
 
 mod check;
+mod epochs;
+mod event;
 mod node;
 mod summary;
 mod tables;
 
 use crate::client::{Client, End};
 use crate::log::{Fate, Log, timed_out};
+use epochs::Tail;
+use event::{Event, Replied};
 use node::{Node, Origin, Ticket};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -14,13 +18,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_core::{Channel, ErrorCode, FrameSeq, Refusal, Timestamp};
+use stormwire_core::{Channel, Epoch, ErrorCode, Refusal, Timestamp};
 use stormwire_journal::lane::Request;
-use stormwire_journal::publish::{Now, Outcome, Publish, Stored};
+use stormwire_journal::publish::{Now, Stored};
 use stormwire_journal::{Op, OpResult};
 use stormwire_wire::frame::{EncodedEvents, EventParts, EventsBuilder};
 pub(crate) use summary::Summary;
-use tables::Saving;
 
 /// Wall time of the world's beginning, in milliseconds.
 const BASE: i64 = 1_000_000_000;
@@ -35,59 +38,6 @@ enum Trims {
     Saved,
     /// Anything, as if by hand.
     Wild,
-}
-
-pub(crate) enum Event {
-    /// An operation reaches the journal; its answer is due at `answers`.
-    Arrives {
-        node: usize,
-        life: u64,
-        op: usize,
-        answers: Option<u64>,
-        what: Op,
-        begun: u64,
-    },
-    /// The answer reaches the appender.
-    Answers {
-        node: usize,
-        life: u64,
-        op: usize,
-        result: OpResult,
-    },
-    Asked {
-        to: usize,
-        claim: FrameSeq,
-        from: (usize, u64, usize),
-        items: Vec<Publish>,
-    },
-    /// `None`: moved.
-    Replied {
-        to: (usize, u64, usize),
-        outcomes: Option<Vec<Outcome>>,
-    },
-    /// A node hears who owns the partition.
-    Rumour {
-        node: usize,
-        owner: (usize, FrameSeq),
-    },
-    /// A table reaches the journal.
-    Saves(Saving),
-    /// The answer reaches the appender.
-    Saved {
-        node: usize,
-        life: u64,
-        done: bool,
-    },
-    Wake {
-        node: usize,
-    },
-    Client {
-        client: usize,
-    },
-    Chaos,
-    Restart {
-        node: usize,
-    },
 }
 
 pub(crate) struct World {
@@ -105,6 +55,9 @@ pub(crate) struct World {
     /// Tables have hardly any room, so that they say less.
     tight: bool,
     big: bool,
+    /// Whether the journal may go back, and an operator begin epochs for nothing.
+    goes_back: bool,
+    tail: Tail,
     pub(crate) summary: Summary,
 }
 
@@ -120,6 +73,7 @@ impl World {
             _ => Trims::Wild,
         };
         let big = rng.random_bool(0.04);
+        let goes_back = rng.random_bool(0.3);
         let mut world = Self {
             rng,
             now: 0,
@@ -134,12 +88,16 @@ impl World {
             trims,
             tight,
             big,
+            goes_back,
+            tail: Tail::default(),
             summary: Summary::default(),
         };
         for at in 0..world.rng.random_range(1..6) {
             world.add_client(at);
         }
         world.at(0, Event::Chaos);
+        world.at(500, Event::Compares);
+        world.at(700, Event::Operates);
         world
     }
 
@@ -196,8 +154,11 @@ impl World {
                 self.handle(event);
             }
         }
+        // Whoever remembers looks once more.
+        (self.calm, self.log.full) = (true, false);
+        self.compares();
         self.check();
-        self.summary.frames = self.log.frames.len();
+        self.summary.frames = self.log.all().count();
         self.summary
     }
 
@@ -209,6 +170,9 @@ impl World {
                 self.summary.loaded += usize::from(matches!(result, OpResult::Loaded(Ok(Some(_)))));
                 let late = now - begun > 2000 && self.log.frames.len() > before;
                 self.summary.late += usize::from(late);
+                if self.log.frames.len() > before && self.rng.random_bool(0.9) {
+                    self.tail.hears(&self.log);
+                }
                 if let Some(time) = answers {
                     self.at(time.max(now), Event::Answers { node, life, op, result });
                 }
@@ -218,7 +182,9 @@ impl World {
                 let it = &mut self.nodes[node];
                 if it.life == life && it.op == Some(op) {
                     it.op = None;
+                    it.reads(&result);
                     it.appender.complete(now, result);
+                    it.remembers();
                     self.turn(node);
                 }
             }
@@ -239,6 +205,8 @@ impl World {
             Event::Client { client } => self.client(client),
             Event::Chaos => self.chaos(),
             Event::Restart { node } => self.restart(node),
+            Event::Compares => self.compares(),
+            Event::Operates => self.operates(),
         }
     }
 
@@ -246,6 +214,7 @@ impl World {
     pub(crate) fn perform(&mut self, node: usize, op: Op) {
         self.ops += 1;
         let (id, life, now) = (self.ops, self.nodes[node].life, self.now);
+        self.may_claim(node, &op);
         self.nodes[node].op = Some(id);
         let fate = Fate::draw(&mut self.rng, now, &op, &mut self.log, self.calm);
         let answer = |result| Event::Answers { node, life, op: id, result };
@@ -308,7 +277,7 @@ impl World {
         self.turn(node);
     }
 
-    pub(crate) fn answer(&mut self, ticket: Ticket, answer: Result<Stored, Refusal>) {
+    pub(crate) fn answer(&mut self, ticket: Ticket, answer: Result<(Epoch, Stored), Refusal>) {
         let now = self.now;
         let wait = self.rng.random_range(10..400);
         if answer.as_ref().is_err_and(|refusal| refusal.code == ErrorCode::Forgotten) {
@@ -321,9 +290,9 @@ impl World {
         }
         let has_producer = client.producer.is_some();
         match answer {
-            Ok(Stored { first, last, duplicate }) => {
+            Ok((epoch, Stored { first, last, duplicate })) => {
                 self.summary.duplicates += usize::from(duplicate);
-                client.end(ticket.seq, End::Acknowledged { first, last });
+                client.end(ticket.seq, End::Acknowledged { epoch, first, last });
             }
             Err(refusal) => {
                 let unknown = refusal.code == ErrorCode::UnknownOutcome;
@@ -379,6 +348,7 @@ impl World {
             68..75 => self.trim(),
             75..78 => self.nodes[node].appender.give_up(),
             78..92 => self.probe(client),
+            92..94 if self.goes_back => self.go_back(),
             _ => {}
         }
         self.turn(node);
@@ -390,7 +360,7 @@ impl World {
     fn probe(&mut self, at: usize) {
         let client = &self.clients[at];
         let used = client.ended.iter().find(|(_, end)| matches!(end, End::Acknowledged { .. }));
-        let forgets = self.tight || self.trims != Trims::Nothing;
+        let forgets = self.tight || self.goes_back || self.trims != Trims::Nothing;
         if let (Some((publish, _)), Some(producer), false) = (used, &client.producer, forgets) {
             let request = Request {
                 connection: u64::MAX,

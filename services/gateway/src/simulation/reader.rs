@@ -1,6 +1,7 @@
 //! One client of the simulation: what it asked for, where it stands, what it was given.
 
-use super::world::{Logged, World};
+use super::Server;
+use super::world::Logged;
 use crate::feeder::Refills;
 use crate::hub::{Joined, Selection, Subscription, Wide};
 use crate::outbox::{Outbox, Parked};
@@ -42,17 +43,19 @@ pub(super) struct SimReader {
     refills: Arc<Refills>,
     subscriptions: Vec<Arc<Subscription>>,
     given: Vec<(String, Position, Option<String>)>,
+    /// Stretches that it was told are missing.
+    gaps: Vec<(Partition, Position, Position)>,
 }
 
 impl SimReader {
     pub(super) fn join(
-        world: &World,
+        server: &Server,
         want: Want,
         mode: Mode,
         start: Vec<Position>,
         bound: usize,
     ) -> Self {
-        let at = Cursor::new(world.hub.partitions().all().zip(start.iter().copied()));
+        let at = Cursor::new(server.hub.partitions().all().zip(start.iter().copied()));
         let mut reader = Self {
             want,
             mode,
@@ -63,13 +66,14 @@ impl SimReader {
             refills: Arc::default(),
             subscriptions: Vec::new(),
             given: Vec::new(),
+            gaps: Vec::new(),
         };
-        reader.subscribe(world);
+        reader.subscribe(server);
         reader
     }
 
     /// As a session does it.
-    fn subscribe(&mut self, world: &World) {
+    fn subscribe(&mut self, server: &Server) {
         let wide = |text: &str| Some(Arc::new(Wide::new(text.into(), self.at.clone())));
         let parts: Vec<(Selection, Option<Arc<Wide>>)> = match &self.want {
             Want::Channel(channel) => vec![(Selection::Channel(channel.clone()), None)],
@@ -77,13 +81,13 @@ impl SimReader {
                 let wide = wide(&format!("{prefix}*"));
                 let prefix: Arc<str> = prefix.as_str().into();
                 let part = |p| (Selection::Prefix(p, Arc::clone(&prefix)), wide.clone());
-                world.hub.partitions().all().map(part).collect()
+                server.hub.partitions().all().map(part).collect()
             }
         };
         let mut behind = Vec::new();
         for part in parts {
             let outbox = Arc::clone(&self.outbox);
-            let subscription = world.hub.subscription(part, self.mode, Codec::Json, outbox);
+            let subscription = server.hub.subscription(part, self.mode, Codec::Json, outbox);
             let position = self.at.get(subscription.feed().partition).unwrap();
             let position = match subscription.feed().join(&subscription, position, 500) {
                 Joined::Live => None,
@@ -95,22 +99,22 @@ impl SimReader {
             }
             self.subscriptions.push(subscription);
         }
-        self.refills.add(behind, &world.reader, &world.tasks);
+        self.refills.add(behind, &server.reader, &server.tasks);
     }
 
     /// Everything that it has not read is lost with its connection; it comes back where it stands.
-    pub(super) fn cut(&mut self, world: &World) {
+    pub(super) fn cut(&mut self, server: &Server) {
         self.outbox.gone();
         for subscription in self.subscriptions.drain(..) {
             subscription.feed().leave(&subscription);
         }
         self.outbox = Outbox::new(self.bound);
         self.refills = Arc::default();
-        self.subscribe(world);
+        self.subscribe(server);
     }
 
     /// Reads what waits; says how many of its subscriptions had been parked.
-    pub(super) fn drain(&mut self, world: &World) -> usize {
+    pub(super) fn drain(&mut self, server: &Server) -> usize {
         let (mut messages, mut parked) = (VecDeque::new(), Vec::new());
         // Twice: what was taken is written when more is asked for.
         for _ in 0..2 {
@@ -124,9 +128,13 @@ impl SimReader {
             let list = value.as_array().map_or(std::slice::from_ref(&value), Vec::as_slice);
             let mut cursor = None;
             for one in list {
-                assert_eq!(one["op"], "events", "{one}");
                 assert!(cursor.is_none(), "the cursor comes with the last: {value}");
-                self.take(world, one);
+                if one["op"] == "gap" {
+                    self.take_gap(server, one);
+                } else {
+                    assert_eq!(one["op"], "events", "{one}");
+                    self.take(server, one);
+                }
                 cursor = one["cursor"].as_str();
             }
             if let Want::Pattern(_) = self.want {
@@ -138,14 +146,14 @@ impl SimReader {
             }
         }
         let count = parked.len();
-        self.refills.add(parked, &world.reader, &world.tasks);
+        self.refills.add(parked, &server.reader, &server.tasks);
         count
     }
 
-    fn take(&mut self, world: &World, message: &Value) {
+    fn take(&mut self, server: &Server, message: &Value) {
         let channel = message["channel"].as_str().unwrap();
         let epoch = Epoch(u32::try_from(message["epoch"].as_u64().unwrap()).unwrap());
-        let partition = Channel::parse(channel).unwrap().partition(world.hub.partitions());
+        let partition = Channel::parse(channel).unwrap().partition(server.hub.partitions());
         for event in message["events"].as_array().unwrap() {
             let position = Position { epoch, offset: Offset(event["offset"].as_u64().unwrap()) };
             let key = event["key"].as_str().map(str::to_owned);
@@ -154,6 +162,33 @@ impl SimReader {
                 self.at.set(partition, position);
             }
         }
+    }
+
+    fn take_gap(&mut self, server: &Server, message: &Value) {
+        let [from, to] = ["from", "to"].map(|end| {
+            let at = &message[end];
+            let epoch = Epoch(u32::try_from(at["epoch"].as_u64().unwrap()).unwrap());
+            Position { epoch, offset: Offset(at["offset"].as_u64().unwrap()) }
+        });
+        assert!(from < to, "nothing is above the end: {message}");
+        let partition = match &self.want {
+            Want::Channel(channel) => channel.partition(server.hub.partitions()),
+            // Its cursor says which partition it is about.
+            Want::Pattern(_) => {
+                let cursor = Cursor::decode(message["cursor"].as_str().unwrap()).unwrap();
+                let moved = |(of, position)| position == to && self.at.get(of) != Some(to);
+                cursor.iter().find(|at| moved(*at)).expect("the cursor moves over the gap").0
+            }
+        };
+        self.gaps.push((partition, from, to));
+        if let Want::Channel(_) = self.want {
+            self.at.set(partition, to);
+        }
+    }
+
+    /// The gaps that it was told.
+    pub(super) fn gaps(&self) -> &[(Partition, Position, Position)] {
+        &self.gaps
     }
 
     fn due<'a>(&'a self, log: &'a [Logged]) -> impl Iterator<Item = &'a Logged> {

@@ -1,5 +1,6 @@
 //! The world of one seed: logs of two partitions, their tails' progress, and the readers.
 
+use super::Server;
 use super::reader::{SimReader, Want};
 use crate::hub::{Hub, RecentFrame, Standing};
 use crate::reader::{HistoryBounds, Reader};
@@ -59,6 +60,40 @@ pub(super) struct Logged {
     pub(super) key: Option<String>,
 }
 
+impl Logged {
+    /// A frame of some random events on these channels.
+    pub(super) fn frame(
+        rng: &mut StdRng,
+        channels: &[Channel],
+        partition: Partition,
+        (epoch, seq): (Epoch, FrameSeq),
+    ) -> (Bytes, Vec<Self>) {
+        let (mut builder, mut logged, mut index) = (FrameBuilder::default(), Vec::new(), 0);
+        for _ in 0..rng.random_range(1..6) {
+            let channel = &channels[rng.random_range(0..channels.len())];
+            let mut events = EventsBuilder::default();
+            for _ in 0..rng.random_range(1..4) {
+                let key = rng.random_range(0..5usize);
+                let key = (key > 0).then(|| format!("k{key}"));
+                let filler = "x".repeat(rng.random_range(0..60));
+                let data = format!("\"{filler}\"");
+                let parts = EventParts {
+                    key: key.as_deref(),
+                    data: data.as_bytes(),
+                    ..EventParts::default()
+                };
+                events.push(&parts).unwrap();
+                let position = Position { epoch, offset: Offset::new(seq, index) };
+                let channel = channel.to_string();
+                logged.push(Self { channel, partition, position, key });
+                index += 1;
+            }
+            builder.push(channel, "alice", "", 0, None, &events.take());
+        }
+        (builder.finish(FrameId { appender: [1; 16], counter: seq }), logged)
+    }
+}
+
 struct Log {
     lease: Lease,
     epoch: Epoch,
@@ -73,9 +108,7 @@ struct Log {
 
 pub(super) struct World {
     rng: StdRng,
-    pub(super) hub: Arc<Hub>,
-    pub(super) reader: Arc<Reader>,
-    pub(super) tasks: Tasks,
+    server: Server,
     journal: Arc<dyn Journal>,
     archive: Arc<dyn Archive>,
     channels: Vec<Channel>,
@@ -124,21 +157,8 @@ impl World {
         let channels = names.iter().chain(&beside);
         let channels = channels.map(|name| Channel::parse(name).unwrap()).collect();
         let (events, readers, summary) = (Vec::new(), Vec::new(), Summary::default());
-        let tasks = Tasks::new();
-        Self {
-            rng,
-            hub,
-            reader,
-            tasks,
-            journal,
-            archive,
-            channels,
-            namespace,
-            logs,
-            events,
-            readers,
-            summary,
-        }
+        let server = Server { hub, reader, tasks: Tasks::new() };
+        Self { rng, server, journal, archive, channels, namespace, logs, events, readers, summary }
     }
 
     pub(super) async fn run(mut self) -> Summary {
@@ -166,7 +186,7 @@ impl World {
         for log in &self.logs {
             self.archive.release(&log.lease).await.unwrap();
         }
-        self.tasks.shutdown();
+        self.server.tasks.shutdown();
         self.summary
     }
 
@@ -178,35 +198,14 @@ impl World {
         let which = self.which();
         let (partition, epoch) = (self.logs[which].lease.partition, self.logs[which].epoch);
         let seq = self.logs[which].last + 1;
-        let count = self.hub.partitions();
+        let count = self.server.hub.partitions();
         let here = self.channels.iter().filter(|channel| channel.partition(count) == partition);
         let here: Vec<_> = here.cloned().collect();
         if here.is_empty() {
             return;
         }
-        let (mut builder, mut index) = (FrameBuilder::default(), 0);
-        for _ in 0..self.rng.random_range(1..6) {
-            let channel = &here[self.rng.random_range(0..here.len())];
-            let mut events = EventsBuilder::default();
-            for _ in 0..self.rng.random_range(1..4) {
-                let key = self.rng.random_range(0..5usize);
-                let key = (key > 0).then(|| format!("k{key}"));
-                let filler = "x".repeat(self.rng.random_range(0..60));
-                let data = format!("\"{filler}\"");
-                let parts = EventParts {
-                    key: key.as_deref(),
-                    data: data.as_bytes(),
-                    ..EventParts::default()
-                };
-                events.push(&parts).unwrap();
-                let position = Position { epoch, offset: Offset::new(seq, index) };
-                let channel = channel.to_string();
-                self.events.push(Logged { channel, partition, position, key });
-                index += 1;
-            }
-            builder.push(channel, "alice", "", 0, None, &events.take());
-        }
-        let bytes = builder.finish(FrameId { appender: [1; 16], counter: seq });
+        let (bytes, logged) = Logged::frame(&mut self.rng, &here, partition, (epoch, seq));
+        self.events.extend(logged);
         let appended = self.journal.append(partition, epoch, seq - 1, bytes).await;
         assert_eq!(appended.unwrap(), seq);
         let stored = self.journal.frame(partition, epoch, seq).await.unwrap().unwrap();
@@ -225,7 +224,7 @@ impl World {
     fn deliver(&mut self, which: usize, frames: u64) {
         let log = &mut self.logs[which];
         let Some(delivered) = &mut log.delivered else { return };
-        let feed = &self.hub.feeds()[usize::from(log.lease.partition.0)];
+        let feed = &self.server.hub.feeds()[usize::from(log.lease.partition.0)];
         for (seq, ts, bytes) in &log.frames {
             if *seq > *delivered && *seq <= log.last && *seq - *delivered <= frames {
                 feed.deliver(*seq, *ts, &Frame::decode(bytes).unwrap(), bytes.len());
@@ -239,7 +238,7 @@ impl World {
         let which = self.which();
         let (again, primes) = (self.rng.random_range(0..3), self.rng.random());
         let log = &mut self.logs[which];
-        let feed = &self.hub.feeds()[usize::from(log.lease.partition.0)];
+        let feed = &self.server.hub.feeds()[usize::from(log.lease.partition.0)];
         let standing = Standing { epoch: log.epoch, last: log.last };
         self.summary.restarts += 1;
         if log.delivered.is_some() && again == 0 {
@@ -314,7 +313,7 @@ impl World {
             start.push(Position { epoch: log.epoch, offset: Offset::new(seq, index) });
         }
         let bound = self.rng.random_range(300..3_000);
-        let reader = SimReader::join(self, want, mode, start, bound);
+        let reader = SimReader::join(&self.server, want, mode, start, bound);
         self.readers.push(reader);
     }
 
@@ -326,7 +325,7 @@ impl World {
         self.summary.cuts += 1;
         let at = self.rng.random_range(0..self.readers.len());
         let mut reader = self.readers.remove(at);
-        reader.cut(self);
+        reader.cut(&self.server);
         self.readers.push(reader);
     }
 
@@ -340,7 +339,7 @@ impl World {
 
     fn drain_one(&mut self, at: usize) {
         let mut reader = self.readers.remove(at);
-        self.summary.parked += reader.drain(self);
+        self.summary.parked += reader.drain(&self.server);
         self.readers.push(reader);
     }
 
@@ -350,7 +349,7 @@ impl World {
             if self.logs[which].delivered.is_none() {
                 let log = &mut self.logs[which];
                 let standing = Standing { epoch: log.epoch, last: log.last };
-                self.hub.feeds()[usize::from(log.lease.partition.0)].start(standing);
+                self.server.hub.feeds()[usize::from(log.lease.partition.0)].start(standing);
                 log.delivered = Some(log.last);
             }
             self.deliver(which, u64::MAX / 2);
@@ -369,6 +368,7 @@ impl World {
         }
         self.summary.events += self.events.len();
         for reader in &self.readers {
+            assert_eq!(reader.gaps(), [], "nothing is missing");
             let (given, left_out) = reader.check(&self.events);
             self.summary.given += given;
             self.summary.left_out += left_out;

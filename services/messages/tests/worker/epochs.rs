@@ -1,9 +1,10 @@
 //! Workers over the ends of epochs, and before frames of a newer version.
 
-use crate::holes::upgraded;
+use crate::holes::versioned;
 use crate::kit::{Engines, NOWHERE, Running, SOON, cluster, config, embedded, frame, id};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use stormwire_archive::HistoryQuery;
 use stormwire_core::{Channel, Epoch, FrameSeq, Partition};
@@ -130,14 +131,22 @@ async fn mixed_versions() {
     newer[1] = 2;
     engines.append(P0, 4, Bytes::from(newer)).await;
     engines.append(P0, 5, frame(5, 10)).await;
+    let (journal, newer) = versioned(&engines.journal, false);
+    let old = Engines::of(journal, Arc::clone(&engines.archive), ());
     for _ in 0..2 {
-        let worker = Running::start(&engines, config(1));
-        engines.wait_persisted(P0, 3).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(engines.persisted(P0).await, 3, "it stops before the newer frame");
+        let given = newer.load(Ordering::Relaxed);
+        let worker = Running::start(&old, config(1));
+        old.wait_persisted(P0, 3).await;
+        wait_until("it was given the newer frame", SOON, || async {
+            newer.load(Ordering::Relaxed) > given
+        })
+        .await;
+        // What it has taken is committed before it ends.
         worker.stop().await;
+        assert_eq!(old.persisted(P0).await, 3, "it stops before the newer frame");
     }
-    let (journal, archive) = (upgraded(&engines.journal), Arc::clone(&engines.archive));
+    let (journal, _) = versioned(&engines.journal, true);
+    let archive = Arc::clone(&engines.archive);
     let upgraded = Engines::of(journal, archive, engines);
     let worker = Running::start(&upgraded, config(1));
     upgraded.wait_persisted(P0, 5).await;

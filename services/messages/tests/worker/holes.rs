@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use stormwire_archive::HistoryQuery;
 use stormwire_core::{Channel, Epoch, FrameSeq, Partition};
 use stormwire_journal::{Journal, JournalError, StoredFrame, Tail, TailEvent};
@@ -20,6 +21,15 @@ struct Lossy {
     upgraded: bool,
     lost: BTreeSet<FrameSeq>,
     lost_live: BTreeSet<FrameSeq>,
+    /// How often somebody was given a frame of a version that it does not know.
+    newer: Arc<AtomicU64>,
+}
+
+impl Lossy {
+    /// A frame as a program sees it that knows version 2, which is as version 1, or one that does not.
+    fn seen(&self, frame: StoredFrame) -> StoredFrame {
+        seen(self.upgraded, &self.newer, frame)
+    }
 }
 
 #[async_trait]
@@ -38,7 +48,7 @@ impl AroundJournal for Lossy {
     ) -> Result<Vec<StoredFrame>, JournalError> {
         let mut page = self.journal.read(partition, epoch, from, frames, bytes).await?;
         page.retain(|frame| !self.lost.contains(&frame.seq));
-        Ok(page.into_iter().map(|frame| seen(self.upgraded, frame)).collect())
+        Ok(page.into_iter().map(|frame| self.seen(frame)).collect())
     }
 
     async fn frame(
@@ -49,7 +59,7 @@ impl AroundJournal for Lossy {
     ) -> Result<Option<StoredFrame>, JournalError> {
         let found = self.journal.frame(partition, epoch, seq).await?;
         let found = found.filter(|frame| !self.lost.contains(&frame.seq));
-        Ok(found.map(|frame| seen(self.upgraded, frame)))
+        Ok(found.map(|frame| self.seen(frame)))
     }
 
     async fn tail(&self, partitions: &[Partition]) -> Result<Tail, JournalError> {
@@ -58,30 +68,38 @@ impl AroundJournal for Lossy {
             let is_heard = !matches!(event, TailEvent::Frame(frame) if lost.contains(&frame.seq));
             std::future::ready(is_heard)
         };
-        let upgraded = self.upgraded;
+        let (upgraded, newer) = (self.upgraded, Arc::clone(&self.newer));
         let events =
             self.journal.tail(partitions).await?.filter(heard).map(move |event| match event {
-                TailEvent::Frame(frame) => TailEvent::Frame(seen(upgraded, frame)),
+                TailEvent::Frame(frame) => TailEvent::Frame(seen(upgraded, &newer, frame)),
                 TailEvent::Check => TailEvent::Check,
             });
         Ok(events.boxed())
     }
 }
 
-/// A frame as a program sees it that knows version 2, which is as version 1, or one that does not.
-fn seen(upgraded: bool, frame: StoredFrame) -> StoredFrame {
-    let mut bytes = frame.bytes.to_vec();
-    if upgraded && bytes.get(1) == Some(&2) {
-        bytes[1] = 1;
+fn seen(upgraded: bool, newer: &AtomicU64, frame: StoredFrame) -> StoredFrame {
+    if frame.bytes.get(1) != Some(&2) {
+        return frame;
     }
+    if !upgraded {
+        newer.fetch_add(1, Ordering::Relaxed);
+        return frame;
+    }
+    let mut bytes = frame.bytes.to_vec();
+    bytes[1] = 1;
     StoredFrame { bytes: Bytes::from(bytes), ..frame }
 }
 
-/// The journal as an upgraded program reads it.
-pub(crate) fn upgraded(journal: &Arc<dyn Journal>) -> Arc<dyn Journal> {
+/// The journal as a program reads it, upgraded or not; with how often it was given what it does not know.
+pub(crate) fn versioned(
+    journal: &Arc<dyn Journal>,
+    upgraded: bool,
+) -> (Arc<dyn Journal>, Arc<AtomicU64>) {
+    let (journal, newer) = (Arc::clone(journal), Arc::default());
     let (lost, lost_live) = (BTreeSet::new(), BTreeSet::new());
-    let journal = Arc::clone(journal);
-    Arc::new(Decorated(Lossy { journal, upgraded: true, lost, lost_live }))
+    let newer_given = Arc::clone(&newer);
+    (Arc::new(Decorated(Lossy { journal, upgraded, lost, lost_live, newer })), newer_given)
 }
 
 fn lossy(engines: Engines, lost: &[FrameSeq], lost_live: &[FrameSeq]) -> Engines {
@@ -90,6 +108,7 @@ fn lossy(engines: Engines, lost: &[FrameSeq], lost_live: &[FrameSeq]) -> Engines
         upgraded: false,
         lost: lost.iter().copied().collect(),
         lost_live: lost_live.iter().copied().collect(),
+        newer: Arc::default(),
     };
     let archive = Arc::clone(&engines.archive);
     Engines::of(Arc::new(Decorated(journal)), archive, engines)

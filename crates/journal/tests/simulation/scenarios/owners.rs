@@ -1,11 +1,11 @@
 //! What becomes of a partition between its owners.
 
-use crate::stage::{A, B, Send, Stage, send};
+use crate::stage::{A, B, BASE, Send, Stage, send};
 use std::time::Duration;
 use stormwire_core::{Partition, PartitionCount};
 use stormwire_journal::appender::Event;
 use stormwire_journal::owner::{Decision, Members, Ownership};
-use stormwire_journal::{AppendError, OpResult};
+use stormwire_journal::{AppendError, Op, OpResult};
 
 /// Proves: of two that both believe to own the partition, one is fenced by the log; what it could not
 /// write goes through the other, once and in order.
@@ -240,4 +240,47 @@ fn idle_owner_that_slept() {
     stage.publish(A, send(1));
     stage.run(A);
     assert_eq!(stage.told(A), ["1:1 stored 4.0"]);
+}
+
+/// `lying-old-leader`. Proves: one that is cut off from the others answers from its shorter log, says old
+/// acknowledgements again and takes what it cannot keep; nothing acknowledged is written over, lost or
+/// stored twice by its word, and no sound log is called gone back.
+#[test]
+fn lying_old_leader() {
+    let mut stage = Stage::owned();
+    for seq in 1..=3 {
+        stage.publish(A, send(seq));
+        stage.run(A);
+    }
+    let mut old = stage.log.as_of(2);
+    // Of the owner's next frame it says what it said of an earlier one, and then that the log ends long
+    // before it: only a write could prove that.
+    stage.publish(A, send(4));
+    stage.frame(A);
+    stage.complete(A, OpResult::Appended(Ok(2)));
+    let asked = stage.poll(A).expect("an acknowledgement of another number settles nothing");
+    let shorter = old.answer(BASE, &asked);
+    stage.complete(A, shorter);
+    let proof = stage.poll(A).expect("it is not believed");
+    assert!(matches!(proof, Op::Append { expected_last: 2, .. }), "{proof:?}");
+    assert_eq!(stage.land(&proof), OpResult::Appended(Err(AppendError::WrongLast { expected: 2 })));
+    stage.time_out(A);
+    // Another reads from it that the log ends there, and claims.
+    std::mem::swap(&mut stage.log, &mut old);
+    stage.read(B);
+    std::mem::swap(&mut stage.log, &mut old);
+    assert_eq!(stage.log_end(B).map(|end| end.last), Some(2));
+    stage.claim(B);
+    stage.poll(B).expect("the claim is sent");
+    stage.time_out(B);
+    stage.run(B);
+    assert_eq!(stage.events(B), [Event::ClaimRefused]);
+    assert_eq!(stage.owner(B), None);
+    // It knows better now.
+    stage.run(A);
+    assert!(stage.owner(A).is_some(), "nobody has claimed");
+    let told = stage.told(A);
+    assert_eq!(told, ["1:1 stored 2.0", "1:2 stored 3.0", "1:3 stored 4.0", "1:4 stored 5.0"]);
+    assert_eq!(stage.stored(), ["p:1", "p:2", "p:3", "p:4"]);
+    assert!(!stage.log.is_told());
 }

@@ -1,6 +1,6 @@
 //! A gateway of the simulation: a lane, an appender, and what it believes about the owner.
 
-use super::{Event, Peer, World, peer};
+use super::{Event, Peer, Replied, World, peer};
 use rand::Rng;
 use rand::rngs::StdRng;
 use std::sync::Arc;
@@ -38,6 +38,10 @@ pub(crate) struct Node {
     pub(crate) wants: bool,
     pub(crate) skew_ms: i64,
     wake: u64,
+    /// How far it knows the log for certain: E1, it never claims below.
+    pub(crate) seen: (Epoch, FrameSeq),
+    /// The word that it has read of a log that has gone back.
+    pub(crate) told: Option<(Epoch, FrameSeq)>,
 }
 
 impl Node {
@@ -66,6 +70,8 @@ impl Node {
             wants: false,
             skew_ms: rng.random_range(-1000..1000),
             wake: u64::MAX,
+            seen: (Epoch::FIRST, 0),
+            told: None,
         }
     }
 }
@@ -156,7 +162,7 @@ impl World {
                 Origin::Lane => {
                     self.nodes[at].lane.settle(answer.epoch, answer.items, answer.outcomes);
                 }
-                Origin::Peer(to) => self.reply(to, Some(answer.outcomes)),
+                Origin::Peer(to) => self.reply(to, Some((answer.epoch, answer.outcomes))),
             }
         }
         self.deliver(at);
@@ -164,7 +170,7 @@ impl World {
 
     fn deliver(&mut self, at: usize) {
         for (ticket, answer) in self.nodes[at].lane.answers() {
-            self.answer(ticket, answer.map(|(_, stored)| stored));
+            self.answer(ticket, answer);
         }
     }
 
@@ -200,7 +206,9 @@ impl World {
             return;
         }
         let gateway = Arc::from(format!("node{to}"));
-        if !self.nodes[to].appender.serves(&Claim { gateway, epoch: Epoch::FIRST, seq: claim }) {
+        // A claim's number is of one epoch alone.
+        let epoch = self.nodes[to].appender.owned().map_or(Epoch::FIRST, |(epoch, _)| epoch);
+        if !self.nodes[to].appender.serves(&Claim { gateway, epoch, seq: claim }) {
             return self.reply(from, None);
         }
         let now = self.time(to);
@@ -208,23 +216,23 @@ impl World {
         self.turn(to);
     }
 
-    fn reply(&mut self, to: Peer, outcomes: Option<Vec<Outcome>>) {
+    fn reply(&mut self, to: Peer, outcomes: Replied) {
         if self.calm || self.rng.random_bool(0.93) {
             self.soon(Event::Replied { to, outcomes });
         }
     }
 
-    pub(crate) fn replied(&mut self, (at, life, number): Peer, outcomes: Option<Vec<Outcome>>) {
+    pub(crate) fn replied(&mut self, (at, life, number): Peer, outcomes: Replied) {
         let node = &mut self.nodes[at];
         if node.life != life || !node.alive || node.asked.as_ref().is_none_or(|a| a.0 != number) {
             return;
         }
         let Some((_, _, batch)) = node.asked.take() else { return };
-        let outcomes = outcomes.unwrap_or_else(|| {
+        let (epoch, outcomes) = outcomes.unwrap_or_else(|| {
             node.owner = None;
-            vec![Outcome::NotStored; batch.len()]
+            (Epoch::FIRST, vec![Outcome::NotStored; batch.len()])
         });
-        node.lane.settle(Epoch::FIRST, batch, outcomes);
+        node.lane.settle(epoch, batch, outcomes);
         self.deliver(at);
         self.turn(at);
     }

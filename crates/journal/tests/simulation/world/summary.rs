@@ -16,6 +16,9 @@ pub(crate) struct Summary {
     pub(crate) saved: usize,
     pub(crate) loaded: usize,
     pub(crate) trimmed: usize,
+    pub(crate) rewinds: usize,
+    pub(crate) found: usize,
+    pub(crate) epochs: usize,
 }
 
 impl Summary {
@@ -31,6 +34,9 @@ impl Summary {
         self.saved += other.saved;
         self.loaded += other.loaded;
         self.trimmed += other.trimmed;
+        self.rewinds += other.rewinds;
+        self.found += other.found;
+        self.epochs += other.epochs;
     }
 }
 
