@@ -209,7 +209,18 @@ impl Outbox {
 
     /// The connection has ended: nothing is taken any more and nobody waits.
     pub(crate) fn gone(&self) {
-        let mut queue = self.queue.lock();
+        self.end(self.queue.lock());
+    }
+
+    /// The same, behind what is done `meanwhile`, while nobody has the queue.
+    #[cfg(test)]
+    pub(crate) fn gone_after(&self, meanwhile: impl FnOnce()) {
+        let queue = self.queue.lock();
+        meanwhile();
+        self.end(queue);
+    }
+
+    fn end(&self, mut queue: MutexGuard<'_, Queue>) {
         // Under the lock, so that nothing is taken behind it: a parked subscription would keep itself.
         self.gone.store(true, Ordering::Release);
         let left = std::mem::take(&mut *queue);

@@ -3,6 +3,7 @@
 
 use super::*;
 use std::sync::Barrier;
+use std::time::Duration;
 
 const TURNS: usize = 20_000;
 
@@ -34,21 +35,25 @@ fn race<T: Sync>(
 #[test]
 fn nothing_is_kept_by_a_connection_that_has_gone() {
     let (hub, channel) = hub(1 << 20);
-    race(
-        || {
-            let outbox = Outbox::new(1 << 20);
-            (subscribe(&hub, &channel, &outbox), outbox)
-        },
-        |(subscription, outbox)| {
-            let subscription = Arc::clone(subscription);
-            outbox.park(Parked { subscription, position: start_of(1) });
-        },
-        |(_, outbox)| outbox.gone(),
-        |(subscription, outbox)| {
-            assert!(received(outbox).1.is_empty());
-            assert_eq!(Arc::strong_count(subscription), 1);
-        },
-    );
+    for _ in 0..20 {
+        let outbox = Outbox::new(1 << 20);
+        let subscription = subscribe(&hub, &channel, &outbox);
+        let parked = Parked { subscription: Arc::clone(&subscription), position: start_of(1) };
+        let (begins, begun) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            outbox.gone_after(|| {
+                scope.spawn(|| {
+                    begins.send(()).unwrap();
+                    outbox.park(parked);
+                });
+                begun.recv().unwrap();
+                // Long enough for one that looks whether it has gone before it has the queue.
+                begun.recv_timeout(Duration::from_millis(2)).unwrap_err();
+            });
+        });
+        assert!(received(&outbox).1.is_empty());
+        assert_eq!(Arc::strong_count(&subscription), 1);
+    }
     assert!(!hub.feed(&channel).is_wanted(), "nobody keeps the tail");
 }
 
