@@ -1,6 +1,11 @@
-//! Pages over all channels of a partition that begin with a prefix, from the one index that events
-//! have: first which channels come next, then some events of each of them, cut where a channel that
-//! was not read to its end could still have something to say.
+//! Pages over all channels of a partition that begin with a prefix, in one of two ways.
+//!
+//! Of few channels, or where their next events are far: first which channels come next, then some
+//! events of each of them, cut where a channel that was not read to its end could still have something
+//! to say. Of many channels: the frames that come next, whoever is in them, of which those events are
+//! taken that are wanted ([`mod@window`]); a look-up of each channel would cost more than the page.
+
+mod window;
 
 use crate::history::{GAPS_MAX, edge, event, gap, last_offset, position, removed};
 use crate::leases::ledger_of;
@@ -13,6 +18,8 @@ use stormwire_core::{Partition, Position, Timestamp};
 
 /// Events read of each channel for one page, at least.
 const EACH_MIN: usize = 32;
+/// So many channels are looked up one by one.
+const CHANNELS_FEW: i64 = 64;
 
 /// After ($3, $4): of the $5 channels that come next, $8 events each.
 const PAGE: &str = r#"
@@ -84,6 +91,10 @@ pub(crate) async fn place_at(
         .await
 }
 
+fn number(value: usize) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX - 1)
+}
+
 /// A page as it is asked for.
 pub(crate) struct Ask<'a> {
     pub(crate) partition: Partition,
@@ -99,11 +110,33 @@ impl Ask<'_> {
         server
             .ask("history_of_prefix", || async {
                 let mut connection = server.connection().await?;
-                let mut page = self.events(&mut connection).await?;
+                let next = match self.is_of_many(&mut connection).await? {
+                    true => window::page(self, &mut connection).await?,
+                    false => None,
+                };
+                let mut page = match next {
+                    Some(page) => page,
+                    None => self.events(&mut connection).await?,
+                };
                 page.gaps = self.gaps(&mut connection, &page).await?;
                 Ok(page)
             })
             .await
+    }
+
+    /// Whether the partition has more channels that begin so than are looked up one by one.
+    async fn is_of_many(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM (
+                 SELECT FROM channels WHERE partition = $1 AND name >= $2 AND name < $3 LIMIT $4) found",
+        )
+        .bind(self.partition.0.cast_signed())
+        .bind(self.prefix)
+        .bind(self.below())
+        .bind(CHANNELS_FEW + 1)
+        .fetch_one(connection)
+        .await?;
+        Ok(count > CHANNELS_FEW)
     }
 
     fn below(&self) -> String {
@@ -116,7 +149,6 @@ impl Ask<'_> {
     }
 
     async fn events(&self, connection: &mut PgConnection) -> Result<HistoryPage, sqlx::Error> {
-        let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX - 1);
         let (epoch, offset) = self.place();
         let each = (self.limit / 8).clamp(EACH_MIN, 256);
         let rows = sqlx::query(PAGE)

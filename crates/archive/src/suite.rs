@@ -14,6 +14,7 @@ mod losses;
 mod persist;
 mod positions;
 mod prefix;
+mod prefix_speed;
 mod retention;
 mod settings;
 
@@ -45,9 +46,11 @@ pub use positions::{
     ledgers_and_what_is_missing_are_told_by_partition,
 };
 pub use prefix::{
-    a_prefix_is_paged_in_the_partitions_order, a_prefix_page_is_bounded_and_tells_gaps,
-    time_finds_a_place_for_a_prefix,
+    a_prefix_is_paged_in_the_partitions_order,
+    a_prefix_of_many_channels_is_paged_in_the_partitions_order,
+    a_prefix_page_is_bounded_and_tells_gaps, time_finds_a_place_for_a_prefix,
 };
+pub use prefix_speed::{PrefixSpeed, prefix_speed};
 pub use retention::{
     only_who_maintains_removes, the_oldest_go_while_a_namespace_takes_too_many_bytes,
     what_is_past_its_age_goes_and_is_told_as_a_gap,
@@ -98,6 +101,7 @@ macro_rules! archive_suite {
             the_newest_event_of_a_key_is_found
             each_keys_newest_event_is_paged
             a_prefix_is_paged_in_the_partitions_order
+            a_prefix_of_many_channels_is_paged_in_the_partitions_order
             a_prefix_page_is_bounded_and_tells_gaps
             time_finds_a_place_for_a_prefix
             a_frame_that_cannot_be_decoded_is_a_dead_letter

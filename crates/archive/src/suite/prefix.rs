@@ -4,9 +4,9 @@ use super::Subject;
 use super::kit::{E, START, Worker, at, frame, id, json, positions};
 use crate::{Batch, Gap, StoredEvent};
 use std::time::Duration;
-use stormwire_core::{Offset, Partition, Position};
+use stormwire_core::{Epoch, Offset, Partition, Position};
 
-async fn page(
+pub(super) async fn page(
     worker: &Worker<'_>,
     after: Position,
     limit: usize,
@@ -73,6 +73,95 @@ pub async fn a_prefix_is_paged_in_the_partitions_order(subject: &Subject) {
     let nothing = nothing.await.expect("history is read");
     assert!(nothing.events.is_empty() && !nothing.more);
     assert_eq!(nothing.ledger.map(|entry| entry.last_seq), Some(300));
+}
+
+/// Frames that each hold some hundreds of events, behind a long stretch without any.
+const LARGE: std::ops::Range<u64> = 40_000..40_070;
+
+/// Names of more channels than are looked up one by one.
+fn many() -> Vec<String> {
+    (0..150).map(|number| format!("a:x.{number:03}")).collect()
+}
+
+/// Fills a partition with few events a frame, then none for long, then many a frame, then the next
+/// epoch; what pages over [`many`] are to find.
+async fn fill_unevenly(worker: &Worker<'_>) -> Vec<Position> {
+    let (one, lot) = ([json("1")], vec![json("2"); 128]);
+    let names = many();
+    let name = |turn: u64| names[usize::try_from(turn * 7 % 150).unwrap_or(0)].as_str();
+    let frames = (1..=200u64).map(|seq| {
+        frame(seq, &[(name(seq), "alice", &one), ("b:y", "bob", &one), (name(seq + 1), "al", &one)])
+    });
+    worker.persist(&worker.batch(0, frames.collect())).await.expect("the batch is stored");
+    let mut due: Vec<_> = (1..=200).flat_map(|seq| [at(seq, 0), at(seq, 2)]).collect();
+    let runs =
+        |seq| [(name(seq), "alice", &*lot), ("b:y", "bob", &*lot), (name(seq + 9), "al", &*lot)];
+    let large = LARGE.map(|seq| (seq, worker.times.of(seq), frame(seq, &runs(seq))));
+    let last = LARGE.end - 1;
+    let hole = Gap {
+        epoch: E,
+        from: Offset::new(201, 0),
+        to: Offset::new(LARGE.start - 1, 4095),
+        reason: "hole".to_owned(),
+    };
+    let batch = Batch {
+        epoch: E,
+        expected_last: 200,
+        through: last,
+        last_frame: Some(id(last)),
+        frames: large.collect(),
+        gaps: vec![hole],
+        undecodable: Vec::new(),
+    };
+    worker.persist(&batch).await.expect("the batch is stored");
+    due.extend(
+        LARGE
+            .flat_map(|seq| (0..384).map(move |index| at(seq, index)))
+            .filter(|at| !(128..256).contains(&at.offset.index())),
+    );
+    let next =
+        [(last + 1, worker.times.of(last + 1), frame(last + 1, &[(name(3), "alice", &one)]))];
+    let batch = Batch {
+        epoch: Epoch(2),
+        expected_last: last,
+        through: last + 1,
+        last_frame: Some(id(last + 1)),
+        frames: next.into(),
+        gaps: Vec::new(),
+        undecodable: Vec::new(),
+    };
+    worker.persist(&batch).await.expect("the batch is stored");
+    due.push(Position { epoch: Epoch(2), offset: Offset::new(last + 1, 0) });
+    due
+}
+
+/// More channels than can be looked up one by one, with stretches that are dense, thin and empty, come
+/// in one order, each event once.
+pub async fn a_prefix_of_many_channels_is_paged_in_the_partitions_order(subject: &Subject) {
+    let worker = Worker::of(subject, 3).await;
+    let due = fill_unevenly(&worker).await;
+    for (after, limit) in [(START, 1000), (at(150, 1), 333)] {
+        let found = positions(&all(&worker, after, limit).await);
+        let due: Vec<_> = due.iter().filter(|position| **position > after).copied().collect();
+        assert_eq!(found.len(), due.len(), "behind {after} by {limit}");
+        assert_eq!(found, due, "behind {after} by {limit}");
+    }
+    // A few pages at each kind of place, by few events and by few bytes.
+    let places = [START, at(100, 1), at(199, 0), at(200, 2), at(20_000, 0), at(LARGE.start, 200)];
+    for (limit, bytes) in [(1, 1 << 20), (7, 1 << 20), (1000, 5)] {
+        for start in places {
+            let first = due.iter().filter(|position| **position > start);
+            let (mut after, mut found) = (start, Vec::new());
+            for _ in 0..4 {
+                let page = page(&worker, after, limit, bytes).await;
+                assert!(page.more, "there is more behind {after}");
+                found.extend(positions(&page.events));
+                after = *found.last().expect("a page that is not the last has events");
+            }
+            let first: Vec<_> = first.take(found.len()).copied().collect();
+            assert_eq!(found, first, "behind {start} by {limit} and {bytes} bytes");
+        }
+    }
 }
 
 /// The bound in bytes, and the gaps that lie in a page.
