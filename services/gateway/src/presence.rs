@@ -11,6 +11,8 @@ mod audience;
 mod ears;
 mod keeper;
 mod rendered;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use audience::shown;
 

@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use futures::future::join_all;
 use journal::Watched;
 use std::sync::atomic::Ordering;
-use stormwire_archive::{Batch, Gap};
+use stormwire_archive::{Batch, Gap, KeyQuery};
 use stormwire_core::{FrameSeq, PartitionCount, SystemClock};
 use stormwire_embedded::{Embedded, EmbeddedConfig};
 use stormwire_testkit::Decorated;
@@ -217,6 +217,50 @@ async fn a_log_that_goes_while_it_is_read_is_no_gap() {
     assert!(page.events.is_empty() && page.gaps.is_empty() && page.more, "{page:?}");
     assert_eq!(page.next, Some(at(2, 4095)), "the next page goes to the archive again");
     assert_eq!(places(&world.told(&selection, START).await), ["1", "2", "3", "4", "100"]);
+}
+
+/// The recent frames are asked only if they reach as far as the journal says that it goes.
+#[tokio::test]
+async fn the_newest_event_is_not_looked_for_in_recent_frames_that_stop_short() {
+    let world = World::new().await;
+    let keyed = |seq: FrameSeq| {
+        let (mut builder, mut events) = (FrameBuilder::default(), EventsBuilder::default());
+        let event = EventParts { data: b"1", key: Some("k"), ..EventParts::default() };
+        events.push(&event).unwrap();
+        builder.push(&channel("a:x"), "alice", "", 0, None, &events.take());
+        builder.finish(FrameId { appender: [1; 16], counter: seq })
+    };
+    let feed = &world.hub.feeds()[0];
+    feed.start(Standing { epoch: Epoch(1), last: 0 });
+    let deliver = |seq: FrameSeq| {
+        let bytes = keyed(seq);
+        let frame = stormwire_wire::frame::Frame::decode(&bytes).unwrap();
+        feed.deliver(seq, stormwire_core::Timestamp(1_000), &frame, bytes.len());
+    };
+    let newest = async || {
+        let of = [
+            Latest::OfChannel,
+            Latest::OfKeys(KeyQuery::Of("k".to_owned())),
+            Latest::OfKeys(KeyQuery::After(None)),
+        ];
+        let mut found = Vec::new();
+        for latest in of {
+            let page = world.reader.latest(&channel("a:x"), &latest, 10, 1 << 20).await.unwrap();
+            found.extend(page.events.iter().map(|event| event.position.offset.seq()));
+        }
+        found
+    };
+    for seq in 1..=3 {
+        world.append(keyed(seq)).await;
+    }
+    // The tail is two frames behind: acknowledged is acknowledged.
+    deliver(1);
+    assert_eq!(newest().await, [3, 3, 3]);
+    deliver(2);
+    deliver(3);
+    let before = world.journal.reads.load(Ordering::Relaxed);
+    assert_eq!(newest().await, [3, 3, 3]);
+    assert_eq!(world.journal.reads.load(Ordering::Relaxed), before, "from memory");
 }
 
 /// What is made of a page counts as the read does: the next one reads when the page is gone.
