@@ -27,14 +27,34 @@ pub(crate) enum Mode {
     /// As much as the window lets them.
     Saturate,
     /// One message each interval, whether the last was acknowledged or not.
-    Paced {
-        /// When the schedule began.
-        since: Instant,
-        /// Between two messages of one publisher.
-        interval: Duration,
-    },
+    Paced(Schedule),
     /// Nothing more; answers are awaited.
     Finish,
+}
+
+/// When each message is due: the publishers one after the other, evenly spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    /// When it began.
+    pub(crate) since: Instant,
+    /// Between two messages of one publisher.
+    pub(crate) interval: Duration,
+    /// How many share it.
+    pub(crate) publishers: u32,
+}
+
+impl Schedule {
+    /// When a publisher's message is due, both counted from 0.
+    pub(crate) fn due(&self, publisher: u32, message: u32) -> Instant {
+        self.since + self.interval * publisher / self.publishers + self.interval * message
+    }
+
+    /// The same by the turn among all publishers' messages.
+    pub(crate) fn due_in_turn(&self, turn: u64) -> Instant {
+        let publishers = u64::from(self.publishers);
+        let narrow = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        self.due(narrow(turn % publishers), narrow(turn / publishers))
+    }
 }
 
 /// Shared by the tasks of one thread.

@@ -12,6 +12,7 @@ mod dialect;
 mod idle;
 mod listener;
 mod measure;
+mod pacer;
 mod persist;
 mod publisher;
 mod report;
@@ -21,7 +22,7 @@ mod writer;
 
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -103,6 +104,12 @@ pub(crate) struct Traffic {
 impl Traffic {
     pub(crate) fn channels(&self) -> usize {
         if self.channels == 0 { self.publishers } else { self.channels }
+    }
+
+    /// Its publishers' messages, one of each every `interval`.
+    pub(crate) fn schedule(&self, since: Instant, interval: Duration) -> control::Schedule {
+        let publishers = u32::try_from(self.publishers.max(1)).unwrap_or(u32::MAX);
+        control::Schedule { since, interval, publishers }
     }
 }
 

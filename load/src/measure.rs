@@ -6,6 +6,7 @@
 use crate::control::{Control, Mode};
 use crate::crowd::{Crowd, Plan};
 use crate::dialect::Dialect;
+use crate::pacer;
 use crate::publisher::{Publisher, Target, Window};
 use crate::report::{Figure, Report, progress};
 use crate::usage::{Machine, Watched};
@@ -15,10 +16,11 @@ use indicatif::ProgressBar;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::{JoinSet, LocalSet};
 
-const TICK: Duration = Duration::from_millis(1);
+/// A schedule that begins after all measurements.
+const NEVER: Duration = Duration::from_hours(24);
 const FINISH_DEADLINE: Duration = Duration::from_secs(60);
 /// How often the terminal is told.
 const LOOK: Duration = Duration::from_millis(100);
@@ -145,7 +147,6 @@ pub(crate) async fn fill(options: &FillOptions) -> Outcome {
 }
 
 async fn start(server: &Server, traffic: &Traffic, control: &Rc<Control>) -> Outcome<JoinSet<()>> {
-    let ticks = ticks();
     let target = Target {
         addresses: server.address.clone(),
         dialect: server.dialect,
@@ -154,10 +155,19 @@ async fn start(server: &Server, traffic: &Traffic, control: &Rc<Control>) -> Out
         rotate: server.rotate,
     };
     let mut publishers = JoinSet::new();
+    let mut wakes = Vec::new();
     for number in 0..traffic.publishers {
         let publisher = Publisher::connect(&target, number, traffic, Rc::clone(control)).await?;
-        publishers.spawn_local(publisher.run(ticks.clone()));
+        let wake = Rc::<Notify>::default();
+        publishers.spawn_local(publisher.run(Rc::clone(&wake)));
+        wakes.push(wake);
     }
+    let (mode, control) = (control.watch(), Rc::clone(control));
+    tokio::task::spawn_local(async move {
+        if let Err(failure) = pacer::run(mode, wakes).await {
+            control.fail(&failure.to_string());
+        }
+    });
     Ok(publishers)
 }
 
@@ -188,7 +198,7 @@ async fn measure(options: &Options) -> Outcome {
     };
     // Nothing but zero is done to it before the first pace.
     let control = Rc::new(Control::new(u64::MAX));
-    control.set(Mode::Paced { since: Instant::now() + Duration::from_secs(3600), interval: TICK });
+    control.set(Mode::Paced(traffic.schedule(Instant::now() + NEVER, NEVER)));
     let mut publishers = start(&options.server, traffic, &control).await?;
     let mut watched = options.watch.clone();
     watched.push(Watched::own());
@@ -267,7 +277,7 @@ impl Bench<'_> {
                     Duration::from_secs_f64(as_float(traffic.publishers as u64) / messages);
                 // The backlog of the last pace is answered before the schedule begins.
                 let since = Instant::now() + timing.warm_up() / 2;
-                self.control.set(Mode::Paced { since, interval });
+                self.control.set(Mode::Paced(traffic.schedule(since, interval)));
             }
             Some(_) => return Err(Failure::of("a share of nothing: put `saturated` before it")),
         }
@@ -371,20 +381,6 @@ fn keep(series: &mut [Vec<f64>; 3], latencies: Option<&Histogram<u64>>) {
     for (values, (_, quantile)) in series.iter_mut().zip(QUANTILES) {
         values.push(as_float(latencies.value_at_quantile(quantile)) / 1_000.0);
     }
-}
-
-/// Ticks each millisecond, from a thread of its own: the runtime's own timer is coarser.
-fn ticks() -> watch::Receiver<u64> {
-    let (ticks, receiver) = watch::channel(0_u64);
-    std::thread::spawn(move || {
-        let mut due = Instant::now();
-        while !ticks.is_closed() {
-            due += TICK;
-            std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
-            ticks.send_modify(|tick| *tick += 1);
-        }
-    });
-    receiver
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no count here comes near 2^52")]

@@ -7,14 +7,11 @@ use crate::{Failure, Outcome, Traffic};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
 /// Longer than a server may take for an answer.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// Messages further apart than this are woken by the runtime's timer, which is a millisecond coarse,
-/// others by a tick: a thousand wake-ups a second and publisher cost more than they are worth.
-const SELDOM: Duration = Duration::from_millis(20);
 
 /// What frees a place in the window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -55,9 +52,7 @@ pub(crate) struct Publisher {
     /// Publishers and channels, where each message goes to the next channel.
     stride: u64,
     channels: u64,
-    number: u64,
-    /// Its share of the interval that it begins later than the first publisher.
-    phase: f64,
+    number: u32,
     control: Rc<Control>,
 }
 
@@ -85,8 +80,6 @@ impl Publisher {
         let socket = tokio::time::timeout(CONNECT_DEADLINE, connecting)
             .await
             .map_err(|_| Failure::of("no answer to a publisher that connects"))??;
-        #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-        let phase = number as f64 / traffic.publishers as f64;
         Ok(Self {
             socket,
             dialect: target.dialect,
@@ -100,25 +93,21 @@ impl Publisher {
             paced: 0,
             stride: traffic.publishers as u64,
             channels: traffic.channels() as u64,
-            number: number as u64,
-            phase,
+            number: u32::try_from(number).unwrap_or(u32::MAX),
             control,
         })
     }
 
     /// Publishes until it is told to finish and everything is answered.
-    pub(crate) async fn run(mut self, mut ticks: watch::Receiver<u64>) {
+    /// `wake` tells it when a message is due.
+    pub(crate) async fn run(mut self, wake: Rc<Notify>) {
         let mut mode = self.control.watch();
-        if let Err(failure) = self.work(&mut mode, &mut ticks).await {
+        if let Err(failure) = self.work(&mut mode, &wake).await {
             self.control.fail(&failure.to_string());
         }
     }
 
-    async fn work(
-        &mut self,
-        mode: &mut watch::Receiver<Mode>,
-        ticks: &mut watch::Receiver<u64>,
-    ) -> Outcome {
+    async fn work(&mut self, mode: &mut watch::Receiver<Mode>, wake: &Notify) -> Outcome {
         let mut last = None;
         loop {
             let now = *mode.borrow_and_update();
@@ -133,14 +122,10 @@ impl Publisher {
             if self.socket.has_outgoing() {
                 self.socket.flush().await?;
             }
-            let waits = matches!(now, Mode::Paced { .. }) && self.has_room();
-            let seldom = self.is_seldom(now);
             let silence = tokio::time::sleep(SILENCE_MAX);
-            let due = tokio::time::sleep_until(self.due(now).into());
             tokio::select! {
                 read = self.socket.fill() => read?,
-                _ = ticks.changed(), if waits && !seldom => {}
-                () = due, if waits && seldom => {}
+                () = wake.notified() => {}
                 changed = mode.changed() => changed.map_err(Failure::doing("the bench has ended"))?,
                 () = silence, if self.oldest < self.next => {
                     return Err(Failure::of(format!("no answer within {SILENCE_MAX:?}")));
@@ -152,20 +137,6 @@ impl Publisher {
         }
     }
 
-    fn is_seldom(&self, mode: Mode) -> bool {
-        matches!(mode, Mode::Paced { interval, .. } if interval >= SELDOM)
-    }
-
-    /// When the next message of a schedule is due.
-    fn due(&self, mode: Mode) -> Instant {
-        match mode {
-            Mode::Paced { since, interval } => {
-                since + interval.mul_f64(self.phase) + interval * self.paced
-            }
-            Mode::Saturate | Mode::Finish => Instant::now(),
-        }
-    }
-
     fn send_due(&mut self, mode: Mode) {
         match mode {
             Mode::Finish => {}
@@ -174,10 +145,10 @@ impl Publisher {
                     self.send(Instant::now());
                 }
             }
-            Mode::Paced { .. } => {
+            Mode::Paced(schedule) => {
                 while self.has_room() {
                     // What could not go in time is late from when it was due.
-                    let due = self.due(mode);
+                    let due = schedule.due(self.number, self.paced);
                     if due > Instant::now() || !self.control.may_send(self.batch) {
                         break;
                     }
@@ -198,7 +169,7 @@ impl Publisher {
         let slot = self.slot(number);
         self.intended[slot] = intended;
         self.message.set(number, self.batch, self.control.nanos(intended));
-        self.message.set_channel((number * self.stride + self.number) % self.channels);
+        self.message.set_channel((number * self.stride + u64::from(self.number)) % self.channels);
         self.socket.push(&self.message.bytes);
     }
 

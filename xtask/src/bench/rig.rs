@@ -2,6 +2,7 @@
 
 use super::Name;
 use super::results::{Figure, Line, merge};
+use crate::shell;
 use crate::up;
 use crate::up::cluster::Cluster;
 use crate::{Failure, Outcome};
@@ -57,6 +58,12 @@ impl Call {
     pub(super) fn with(mut self, name: &str, value: impl Into<String>) -> Self {
         self.arguments.extend([name.to_owned(), value.into()]);
         self
+    }
+
+    /// What its figures are called.
+    fn label(&self) -> &str {
+        let mut words = self.arguments.iter().skip_while(|word| *word != "--label");
+        words.nth(1).map_or("all", |label| label.trim_end_matches([',', ':', ' ']))
     }
 
     /// With a variable.
@@ -194,8 +201,11 @@ impl Rig {
     /// Calls in turn, several times round: what else goes on on the machine meets all alike.
     pub(super) async fn interleaved(&self, calls: &[Call]) -> Outcome<Vec<Figure>> {
         let mut figures = Vec::new();
-        for _ in 0..self.rounds() {
+        for round in 1..=self.rounds() {
             for call in calls {
+                // Minutes, and the generator's own progress shows on a terminal alone.
+                let (label, rounds) = (call.label(), self.rounds());
+                shell::progress(&format!("round {round} of {rounds}: {label} ..."));
                 merge(&mut figures, self.call(call.clone()).await?);
             }
         }
