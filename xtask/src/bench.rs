@@ -7,6 +7,7 @@
 mod budgets;
 mod curves;
 mod fans;
+mod history;
 mod ingest;
 mod peers;
 pub(crate) mod results;
@@ -49,6 +50,8 @@ pub(crate) enum Name {
     EndToEnd,
     /// One process, nothing else installed: its start, and how much it takes
     Embedded,
+    /// A hundred clients that read history at once, beside live readers
+    History,
     /// How cost grows with connections, subscribers, channels, partitions, size and gateways
     Curves,
 }
@@ -106,14 +109,16 @@ pub(crate) fn run(options: &Options) -> Outcome {
 }
 
 impl Options {
-    /// Quick ones by themselves leave out the curves, which are the same benches again and again.
+    /// Quick ones by themselves leave out the curves, which are the same benches again and again, and
+    /// history, which has a program of its own to build.
     fn wants(&self, name: Name) -> bool {
-        self.name.map_or(!self.quick || name != Name::Curves, |only| only == name)
+        let long = matches!(name, Name::Curves | Name::History);
+        self.name.map_or(!self.quick || !long, |only| only == name)
     }
 }
 
 impl Name {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::IngestBatched,
         Self::IngestSingle,
         Self::IngestRest,
@@ -127,6 +132,7 @@ impl Name {
         Self::Persist,
         Self::EndToEnd,
         Self::Embedded,
+        Self::History,
         Self::Curves,
     ];
 
@@ -145,6 +151,7 @@ impl Name {
             Self::Persist => "persist",
             Self::EndToEnd => "end-to-end",
             Self::Embedded => "embedded",
+            Self::History => "history",
             Self::Curves => "curves",
         }
     }
@@ -204,6 +211,11 @@ impl Name {
             Self::Embedded => {
                 "One process with SQLite, which is on disk before it acknowledges; the start is timed \
                  from the process to the first acknowledged event, on a folder that exists."
+            }
+            Self::History => {
+                "100 clients read 100,000 events of history each, all at once, while 10 subscribers follow \
+                 what is published live; one process with SQLite, then a gateway with JetStream and \
+                 Postgres."
             }
             Self::Curves => {
                 "One thing grows, all else stays. What is worse than linear shows in what a CPU second \

@@ -11,11 +11,11 @@ use stormwire_testkit::workspace_root;
 const HEAD: &str = "\
 # Measured
 
-Made by `cargo xtask bench` from the last line of each file in `load/results/`; do not edit. Figures are
-medians of several runs, with the lowest and the highest. The load generator, the servers and whatever
-else runs share the machine: \"load\" is the number of tasks that wanted a core before and after (1 min
-average, so the bench itself counts in the second), and a figure from a busy machine says less than one
-from an idle machine. Ratios were measured in turn in the same run and suffer less.
+Made by `cargo xtask bench` from the last line of each file in `load/results/`, and the notes beside it;
+do not edit. Figures are medians of several runs, with the lowest and the highest. The load generator, the
+servers and whatever else runs share the machine: \"load\" is the number of tasks that wanted a core before
+and after (1 min average, so the bench itself counts in the second), and a figure from a busy machine says
+less than one from an idle machine. Ratios were measured in turn in the same run and suffer less.
 ";
 
 /// One figure: several measurements of one thing.
@@ -198,6 +198,11 @@ fn lines_of(name: Name) -> PathBuf {
     workspace_root().join("load/results").join(format!("{}.jsonl", name.text()))
 }
 
+/// What the figures don't say themselves: where the time goes, and what was tried.
+fn notes_of(bench: &str) -> PathBuf {
+    workspace_root().join("load/results").join(format!("{bench}.md"))
+}
+
 fn document() -> PathBuf {
     workspace_root().join("load/RESULTS.md")
 }
@@ -240,6 +245,9 @@ fn made_of(all: &[Kept]) -> String {
              before, {after:.1} after.\n\n{what}\n\n{}",
             kept.table()
         );
+        if let Ok(notes) = std::fs::read_to_string(notes_of(bench)) {
+            let _ = write!(text, "\n{notes}");
+        }
     }
     text
 }

@@ -91,6 +91,7 @@ impl Rig {
             Name::Persist => self.persist().await,
             Name::EndToEnd => self.end_to_end().await,
             Name::Embedded => self.embedded().await,
+            Name::History => self.history(),
             Name::Curves => self.curves().await,
         }
     }
