@@ -65,6 +65,10 @@ fn wake_due(schedule: &Schedule, next: u64, wakes: &[Rc<Notify>]) -> u64 {
 struct Timer(AsyncFd<OwnedFd>);
 
 impl Timer {
+    #[expect(
+        deprecated,
+        reason = "sound for a descriptor that is owned; what replaces it is unsafe"
+    )]
     fn new() -> Outcome<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)
