@@ -86,10 +86,9 @@ impl Timer {
         loop {
             let mut ready = self.0.readable().await.map_err(Failure::doing("awaiting a timer"))?;
             let mut expirations = [0; 8];
-            match ready.try_io(|timer| Ok(rustix::io::read(timer, &mut expirations)?)) {
-                Ok(read) => return read.map(|_| ()).map_err(Failure::doing("reading a timer")),
-                // It was set anew since it became readable.
-                Err(_) => {}
+            // Otherwise it was set anew since it became readable.
+            if let Ok(read) = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut expirations)?)) {
+                return read.map(|_| ()).map_err(Failure::doing("reading a timer"));
             }
         }
     }
