@@ -4,10 +4,11 @@
  * same producer and numbers. Not to be had here: membership, signals of others, patterns' and channels'
  * `time`.
  */
-import { StormError, type ErrorCode } from './error.js';
+import { StormError } from './error.js';
+import { Feed, placeOf, refusalOf, sse, textOf, type Page, type Subscribe } from './http-feed.js';
 import { dataIn, dataOut } from './json.js';
 import type { Closed, Link, LinkEvents } from './link.js';
-import type { InEvent, Message, Request, ServerMessage } from './protocol.js';
+import type { Message, Request, ServerMessage } from './protocol.js';
 import type { Position, Since, Transport } from './types.js';
 
 /** A browser opens six connections to a host; the others are for requests. */
@@ -22,9 +23,7 @@ const PAGE = 500;
 /** The `Date` of an answer is cut to seconds. */
 const AGAIN_SLACK_MS = 2000;
 
-type Subscribe = Extract<Request, { op: 'subscribe' }>;
 type Publish = Extract<Request, { op: 'publish' }>;
-type Place = Position | { cursor: string } | undefined;
 
 /** What an HTTP connection needs. */
 export interface HttpOptions {
@@ -38,14 +37,6 @@ export interface HttpOptions {
   timeoutMs: number;
   /** `false`: poll from the beginning. */
   streams: boolean;
-}
-
-interface Page {
-  epoch: number;
-  events: InEvent[];
-  more: boolean;
-  next?: string;
-  gaps?: { from: string | Position; to: string | Position }[];
 }
 
 /** Reaches for the server; its `connected` comes when it answers. */
@@ -379,131 +370,7 @@ class HttpLink implements Link {
   }
 }
 
-/** Turns pages and fields of a stream into the messages of the protocol. */
-class Feed {
-  place: Place;
-  more = false;
-  readonly isPattern: boolean;
-  readonly target: string;
-
-  constructor(
-    private readonly request: Subscribe,
-    private readonly say: (...messages: ServerMessage[]) => void,
-  ) {
-    this.isPattern = request.pattern !== undefined;
-    this.target = (request.pattern ?? request.channel)!;
-  }
-
-  get #named(): { pattern: string } | { channel: string } {
-    return this.isPattern ? { pattern: this.target } : { channel: this.target };
-  }
-
-  subscribed(place: Exclude<Place, undefined>): void {
-    this.place = place;
-    const id = this.request.id!;
-    this.say({ op: 'subscribed', id, ...this.#named, ...place, recovered: true });
-  }
-
-  page(page: Omit<Message<'history'>, 'op' | 'channel'> & { next?: string }): void {
-    for (const { from, to } of page.gaps ?? []) {
-      this.say({ op: 'gap', ...this.#named, from, to, ...this.#cursor(page.next) });
-    }
-    for (const event of page.events as (InEvent & { channel?: string })[]) {
-      const channel = event.channel ?? this.target;
-      this.#event(channel, page.epoch, event, page.next);
-    }
-    this.more = page.more;
-    if (page.next !== undefined) this.place = this.#placeOf(page.next);
-  }
-
-  field({ name, id, data }: { name: string; id?: string; data: string }): void {
-    if (name === ':') {
-      if (!this.place) this.subscribed(this.#placeOf(data)!);
-      return;
-    }
-    if (name === 'error') throw problem(JSON.parse(data));
-    const place = this.#placeOf(id!)!;
-    if (name === 'gap') {
-      const { from, to } = JSON.parse(data) as { from: string; to: string };
-      this.say({ op: 'gap', ...this.#named, from: placeOf(from), to: placeOf(to), ...this.#cursor(id) });
-    } else {
-      const event = dataIn(JSON.parse(data) as InEvent & { channel?: string; epoch?: number });
-      const epoch = event.epoch ?? ('epoch' in place ? place.epoch : 1);
-      this.#event(event.channel ?? this.target, epoch, event, id);
-    }
-    this.place = place;
-  }
-
-  #event(channel: string, epoch: number, event: InEvent & { channel?: string }, at?: string): void {
-    delete event.channel;
-    const pattern = this.isPattern ? { pattern: this.target } : {};
-    this.say({ op: 'events', channel, epoch, events: [event], ...pattern, ...this.#cursor(at) });
-  }
-
-  #cursor(at: string | undefined): { cursor?: string } {
-    return this.isPattern && at !== undefined ? { cursor: at } : {};
-  }
-
-  #placeOf(text: string): Place {
-    return this.isPattern ? { cursor: text } : placeOf(text);
-  }
-}
-
-/** Parses Server-Sent Events as they come; a comment that names a place is told under the name `:`. */
-function sse(tell: (field: { name: string; id?: string; data: string }) => void) {
-  let rest = '';
-  let name = '';
-  let id: string | undefined;
-  let data: string[] = [];
-  return (chunk: string) => {
-    const lines = (rest + chunk).split('\n');
-    rest = lines.pop()!;
-    for (const line of lines) {
-      const at = line.indexOf(':');
-      const value = line.slice(at + 1).replace(/^ /, '');
-      if (line === '') {
-        if (data.length > 0) tell({ name, ...(id !== undefined && { id }), data: data.join('\n') });
-        [name, id, data] = ['', undefined, []];
-      } else if (at === 0) {
-        if (/^\S+$/.test(value)) tell({ name: ':', data: value });
-      } else if (line.startsWith('data')) data.push(value);
-      else if (line.startsWith('event')) name = value;
-      else if (line.startsWith('id')) id = value;
-    }
-  };
-}
-
 const path = (channel: string) => `v1/channels/${encodeURIComponent(channel)}`;
-
-function textOf(place: Place): string | undefined {
-  if (!place) return undefined;
-  return 'cursor' in place ? place.cursor : `${place.epoch}:${place.offset}`;
-}
-
-function placeOf(place: string | Position): Position {
-  if (typeof place !== 'string') return place;
-  const [epoch, offset] = place.split(':').map(Number);
-  return { epoch: epoch!, offset: offset! };
-}
-
-interface Problem {
-  code?: ErrorCode;
-  message?: string;
-  temporary?: boolean;
-  retry_after_ms?: number;
-  expected?: number;
-}
-
-function problem(said: Problem, status = 0): StormError {
-  const temporary = said.temporary ?? (status === 429 || status >= 500);
-  const message = said.message ?? `the server answered ${status}`;
-  return new StormError(said.code ?? 'internal', message, temporary, said.retry_after_ms, said.expected);
-}
-
-async function refusalOf(answer: Response): Promise<StormError> {
-  const said = (await answer.json().catch(() => ({}))) as Problem;
-  return problem(said, answer.status);
-}
 
 function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

@@ -14,9 +14,10 @@
  * @module
  */
 export { Channel, type HistoryOptions, type PublishOptions } from './channel.js';
-export { Client, connect, type ClientEvents, type ClientOptions, type SettledPublish } from './client.js';
+export { Client, connect } from './client.js';
 export { StormError, type ErrorCode } from './error.js';
 export { json } from './json.js';
+export type { ClientEvents, ClientOptions, SettledPublish } from './options.js';
 export type { Outbox, OutboxEntry, OutboxState } from './outbox-port.js';
 export type { Codec } from './protocol.js';
 export { Subscription, type SubscribeOptions, type SubscriptionEvents } from './subscription.js';

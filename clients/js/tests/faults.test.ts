@@ -72,9 +72,11 @@ describe('nothing is lost or twice', () => {
     let next = 1;
     for (let round = 0; round < 8; round++) {
       // What the server stores now it can not say any more.
+      await whenStatus(writer, ({ state }) => state === 'connected');
+      const before = wire.lost;
       wire.isMute = true;
       const batch = upTo(20).map(() => room.publish({ data: next++ }));
-      await new Promise((resolve) => setTimeout(resolve, 60));
+      await until('an answer is lost', () => wire.lost > before);
       wire.isMute = false;
       wire.cut();
       for (const { duplicate } of await Promise.all(batch)) duplicates += Number(duplicate);
@@ -150,7 +152,7 @@ describe.each([
     await room.publish({ data: 1 });
     wire.isMute = true;
     const unanswered = upTo(5).map((n) => room.publish({ data: n + 1 }));
-    await new Promise((resolve) => setTimeout(resolve, 60));
+    await until('answers are lost', () => wire.lost > 0);
     wire.refusesUpgrades = true;
     wire.holdsStreams = holdsStreams;
     wire.isMute = false;

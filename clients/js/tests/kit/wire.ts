@@ -1,5 +1,9 @@
-/** A wire between client and server that can be cut, muted, or refuse WebSockets. */
+/**
+ * A wire between clients and servers that can be cut, muted, or refuse WebSockets. Before several servers it
+ * is their load balancer: whoever does not answer is passed over. With a certificate it speaks TLS.
+ */
 import { connect, createServer, type AddressInfo, type Server as TcpServer, type Socket } from 'node:net';
+import { createServer as createTlsServer, type TlsOptions } from 'node:tls';
 
 export class Wire {
   /** What the server says is lost, while the connection stays. */
@@ -10,28 +14,44 @@ export class Wire {
   refusesUpgrades = false;
   /** A proxy that hands an answer on when it is whole. */
   holdsStreams = false;
+  /** Messages of the server that were lost while it was mute. */
+  lost = 0;
   /** Connections so far. */
   connections = 0;
+  /** WebSockets among them. */
+  webSockets = 0;
+  /** Behind which port the newest WebSocket is. */
+  webSocketTo: number | undefined;
   readonly #pairs = new Set<[Socket, Socket]>();
+  readonly #ports: number[];
 
-  private constructor(private readonly server: TcpServer) {}
+  private constructor(
+    private readonly server: TcpServer,
+    ports: number[],
+    private readonly scheme: string,
+  ) {
+    this.#ports = ports;
+  }
 
-  static to(port: number): Promise<Wire> {
+  static to(port: number | readonly number[], tls?: TlsOptions): Promise<Wire> {
     return new Promise((resolve) => {
-      const server = createServer((socket) => wire.#carry(socket, port));
-      const wire = new Wire(server);
+      const carry = (socket: Socket) => wire.#carry(socket);
+      const server = tls ? createTlsServer(tls, carry) : createServer(carry);
+      // Whoever does not trust the certificate goes away without a word.
+      server.on('tlsClientError', () => {});
+      const wire = new Wire(server, [port].flat() as number[], tls ? 'https' : 'http');
       server.listen(0, '127.0.0.1', () => resolve(wire));
     });
   }
 
   get url(): string {
-    return `http://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
+    return `${this.scheme}://127.0.0.1:${(this.server.address() as AddressInfo).port}`;
   }
 
   /** Ends every connection without a word. */
   cut(): void {
     for (const [near, far] of this.#pairs) {
-      near.resetAndDestroy();
+      near.destroy();
       far.resetAndDestroy();
     }
   }
@@ -41,25 +61,52 @@ export class Wire {
     this.cut();
   }
 
-  #carry(near: Socket, port: number): void {
+  #carry(near: Socket): void {
+    // Taken as soon as it is read: what breaks before there is another end breaks alone.
+    near.on('error', () => near.destroy());
     if (this.isDown) return void near.destroy();
     this.connections++;
+    near.pause();
+    this.#reach([...this.#ports], (far, port) => {
+      if (!far || near.destroyed) {
+        far?.destroy();
+        near.destroy();
+      } else this.#join(near, far, port);
+    });
+  }
+
+  /** Connects to the first port that answers; in the order given. */
+  #reach([port, ...others]: number[], reached: (far?: Socket, port?: number) => void): void {
+    if (port === undefined) return reached();
     const far = connect(port, '127.0.0.1');
+    const failed = () => this.#reach(others, reached);
+    far.once('error', failed);
+    far.once('connect', () => {
+      far.off('error', failed);
+      reached(far, port);
+    });
+  }
+
+  #join(near: Socket, far: Socket, port: number | undefined): void {
     const pair: [Socket, Socket] = [near, far];
     this.#pairs.add(pair);
     let isStream = false;
     near.on('data', (bytes) => {
       const head = bytes.toString('latin1').toLowerCase();
-      if (this.refusesUpgrades && head.includes('upgrade: websocket')) {
-        near.end('HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
-        return;
+      if (head.includes('upgrade: websocket')) {
+        if (this.refusesUpgrades) {
+          near.end('HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
+          return;
+        }
+        this.webSockets++;
+        this.webSocketTo = port;
       }
       isStream ||= head.includes('accept: text/event-stream');
       far.write(bytes);
     });
     far.on('data', (bytes) => {
-      if (this.isMute || (this.holdsStreams && isStream)) return;
-      near.write(bytes);
+      if (this.isMute) this.lost++;
+      else if (!(this.holdsStreams && isStream)) near.write(bytes);
     });
     const end = () => {
       this.#pairs.delete(pair);
@@ -70,5 +117,6 @@ export class Wire {
       socket.on('error', end);
       socket.on('close', end);
     }
+    near.resume();
   }
 }
