@@ -17,6 +17,8 @@ pub(crate) enum Step {
     App,
     /// Check types and style, and run every test
     Test,
+    /// Measure what the app weighs and costs, and write clients/web/FIGURES.md
+    Report,
     /// Build the SDK's reference in clients/js/docs
     Docs,
 }
@@ -27,6 +29,7 @@ pub(crate) fn run(step: Option<Step>) -> Outcome {
     match step {
         Some(Step::App) => packages.build_app(),
         Some(Step::Test) => packages.test().map(|_| ()),
+        Some(Step::Report) => packages.report(),
         Some(Step::Docs) => packages.npm(&["run", "docs", "--workspace", "@stormwire/client"]),
         None => {
             packages.build_app()?;
@@ -71,8 +74,21 @@ impl Packages {
         shell::run(&mut command("cargo", &["build", "--locked", "-p", "stormwire"]))?;
         let mut passed = self.counted("@stormwire/client")?;
         let chromium = tools::provide_chromium()?;
-        passed += self.counted_with("@stormwire/web", &[("CHROMIUM", &chromium)])?;
+        // Tests of the app start a cluster, as `cargo xtask up` does.
+        let own = std::env::current_exe().map_err(Failure::doing("the path of xtask"))?;
+        let programs = [("CHROMIUM", chromium.as_path()), ("XTASK", own.as_path())];
+        passed += self.counted_with("@stormwire/web", &programs)?;
         Ok(passed)
+    }
+
+    /// Measures the app in a browser; best on a machine that does nothing else.
+    fn report(&self) -> Outcome {
+        self.build_app()?;
+        shell::run(&mut command("cargo", &["build", "--locked", "-p", "stormwire"]))?;
+        let chromium = tools::provide_chromium()?;
+        let mut npm = self.command(&["run", "report", "--workspace", "@stormwire/web"]);
+        shell::run(npm.env("CHROMIUM", &chromium))?;
+        self.npm(&["exec", "--", "prettier", "--write", "web/FIGURES.md"])
     }
 
     fn counted(&self, package: &str) -> Outcome<u64> {

@@ -117,6 +117,7 @@ fn cluster_options(folder: &Path) -> up::Options {
         nats: 3,
         no_sync: false,
         no_respawn: true,
+        program: None,
         keep: false,
         debug: false,
         folder: folder.join("cluster"),

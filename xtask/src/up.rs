@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// Build without optimising: ready sooner, slower then
     #[arg(long)]
     pub(crate) debug: bool,
+    /// A `stormwire` that is built already, instead of building it
+    #[arg(long)]
+    pub(crate) program: Option<PathBuf>,
     /// Where the data, the logs and cluster.env go
     #[arg(long, default_value_os_t = workspace_root().join("target/local"))]
     pub(crate) folder: PathBuf,
@@ -59,7 +62,7 @@ pub(crate) struct Options {
 /// Starts the cluster and stays until it is told to end.
 pub(crate) fn run(options: &Options) -> Outcome {
     tools::provide()?;
-    let program = build(options.debug)?;
+    let program = options.program.clone().map_or_else(|| build(options.debug), Ok)?;
     let runtime = tokio::runtime::Runtime::new().map_err(Failure::doing("starting a runtime"))?;
     runtime.block_on(stay(options, &program))
 }

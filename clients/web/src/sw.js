@@ -26,6 +26,8 @@ self.addEventListener('fetch', (event) => {
   const { request } = event;
   const url = new URL(request.url);
   if (request.method !== 'GET' || url.origin !== self.location.origin) return;
+  // The server's own: the way to another provider leads over it.
+  if (url.pathname.startsWith('/v1/')) return;
   if (request.mode === 'navigate') {
     // The newest page where there is a network, the kept one where there is none.
     event.respondWith(fetch(request).catch(() => caches.match('/')));

@@ -1,21 +1,30 @@
-/** A browser, the real server, and people who use the app. */
-import { mkdirSync } from 'node:fs';
+/** A browser, the real server behind TLS, and people who use the app. */
+import { mkdirSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { chromium, selectors, type Browser, type BrowserContext, type Page } from 'playwright-core';
-
-export { Server } from '../../js/tests/kit/server.js';
-export { Wire } from '../../js/tests/kit/wire.js';
+import { expect } from 'vitest';
+import { connect, type Client, type WebSocketConstructor } from '../../js/src/index.js';
+import { Server } from '../../js/tests/kit/server.js';
+import { Wire } from '../../js/tests/kit/wire.js';
+import { Authority } from './kit/authority';
 
 const SCREENSHOTS = fileURLToPath(new URL('../screenshots', import.meta.url));
 selectors.setTestIdAttribute('data-test');
 const PASSWORD = 'correct horse battery';
+const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 export const WIDE = { width: 1280, height: 800 };
 export const PHONE = { width: 390, height: 844 };
 
-export function launch(...args: string[]): Promise<Browser> {
+/** The numbers from 1 to `n`. */
+export const upTo = (n: number) => Array.from({ length: n }, (_, i) => i + 1);
+
+/** A browser that trusts this authority beside those that it knows. */
+export function launch({ fingerprint }: Authority): Promise<Browser> {
   const executablePath = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
-  return chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-dev-shm-usage', ...args] });
+  const trust = `--ignore-certificate-errors-spki-list=${fingerprint}`;
+  return chromium.launch({ executablePath, args: ['--no-sandbox', '--disable-dev-shm-usage', trust] });
 }
 
 /** Keeps what the page looks like now as an artefact of the run. */
@@ -24,28 +33,88 @@ export async function keep(page: Page, name: string): Promise<void> {
   await page.screenshot({ path: `${SCREENSHOTS}/${name}.png` });
 }
 
+/** Serious findings of axe, none of which is taken. */
+export async function findings(page: Page): Promise<string[]> {
+  await page.evaluate(AXE);
+  return page.evaluate(async () => {
+    const { axe } = window as unknown as {
+      axe: { run(): Promise<{ violations: { id: string; impact: string; nodes: { html: string }[] }[] }> };
+    };
+    const { violations } = await axe.run();
+    const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
+    return serious.map(({ id, nodes }) => `${id}: ${nodes[0]?.html}`);
+  });
+}
+
+/** Where a test takes place: a browser, and what its people reach over HTTPS and WSS. */
+export class Stage {
+  readonly #people: Person[] = [];
+
+  private constructor(
+    readonly browser: Browser,
+    /** In front of the server: it ends TLS, and can be cut. */
+    readonly wire: Wire,
+    private readonly own: Server | undefined,
+  ) {}
+
+  /** With a server of its own, all in one. */
+  static async start(...settings: string[]): Promise<Stage> {
+    const server = await Server.start(...settings);
+    return Stage.before([server.port], server);
+  }
+
+  /** In front of gateways that somebody else has started. */
+  static async before(ports: readonly number[], own?: Server): Promise<Stage> {
+    const authority = new Authority();
+    const [browser, wire] = await Promise.all([launch(authority), Wire.to(ports, authority.issue())]);
+    return new Stage(browser, wire, own);
+  }
+
+  get server(): Server {
+    if (!this.own) throw new Error('there is a cluster here, and no one server');
+    return this.own;
+  }
+
+  async arrive(name: string, options: Parameters<Browser['newContext']>[0] = {}): Promise<Person> {
+    const context = await this.browser.newContext({ baseURL: this.wire.url, viewport: WIDE, ...options });
+    const person = new Person(context, await context.newPage(), name);
+    this.#people.push(person);
+    return person;
+  }
+
+  /** A program that publishes, and watches nothing. */
+  async writer(): Promise<Client> {
+    const { WebSocket } = (await import('ws')) as unknown as { WebSocket: WebSocketConstructor };
+    return connect({ url: this.server.url, token: this.server.token({ user: 'writer' }), WebSocket });
+  }
+
+  /** All go home, and no page has complained. */
+  async clear(): Promise<void> {
+    for (const person of this.#people.splice(0)) {
+      expect(person.complaints).toEqual([]);
+      await person.context.close();
+    }
+  }
+
+  async stop(): Promise<void> {
+    await this.browser.close();
+    this.wire.close();
+    await this.own?.stop();
+  }
+}
+
 /** Somebody with a window of his own. */
 export class Person {
   /** What the page complained of. */
   readonly complaints: string[] = [];
 
-  private constructor(
+  constructor(
     readonly context: BrowserContext,
     readonly page: Page,
     readonly name: string,
   ) {
-    page.setDefaultTimeout(30_000);
+    page.setDefaultTimeout(45_000);
     page.on('pageerror', (error) => this.complaints.push(error.message));
-  }
-
-  static async arrive(
-    browser: Browser,
-    url: string,
-    name: string,
-    options: Parameters<Browser['newContext']>[0] = {},
-  ): Promise<Person> {
-    const context = await browser.newContext({ baseURL: url, viewport: WIDE, ...options });
-    return new Person(context, await context.newPage(), name);
   }
 
   async signUp(next = '/'): Promise<void> {
@@ -56,11 +125,11 @@ export class Person {
     await this.connected();
   }
 
-  async signIn(next = '/'): Promise<void> {
-    await this.page.goto(`/sign-in?next=${encodeURIComponent(next)}`);
+  async signIn(next?: string): Promise<void> {
+    if (next !== undefined) await this.page.goto(`/sign-in?next=${encodeURIComponent(next)}`);
     await this.page.getByLabel('User name or mail address').fill(this.name);
     await this.page.getByLabel('Password', { exact: true }).fill(PASSWORD);
-    await this.page.getByRole('button', { name: 'Sign in' }).click();
+    await this.page.getByRole('button', { name: 'Sign in', exact: true }).click();
     await this.connected();
   }
 
@@ -72,7 +141,11 @@ export class Person {
   /** Waits until the app says so of its connection. */
   says(what: RegExp): Promise<void> {
     const status = this.page.getByTestId('connection').getByRole('status', { includeHidden: true });
-    return status.filter({ hasText: what }).waitFor({ state: 'attached' });
+    const said = status.filter({ hasText: what }).waitFor({ state: 'attached' });
+    return said.catch(async (error: unknown) => {
+      await keep(this.page, `failed-${this.name}`);
+      throw error;
+    });
   }
 
   async say(text: string): Promise<void> {

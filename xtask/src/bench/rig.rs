@@ -109,6 +109,7 @@ impl Rig {
             nats: shape.nats,
             no_sync: !shape.sync,
             no_respawn: true,
+            program: None,
             keep: false,
             debug: false,
             folder: self.folder(),

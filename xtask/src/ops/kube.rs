@@ -126,6 +126,7 @@ async fn scaled(mut script: std::process::Command, program: &Path) -> Outcome {
         nats: 1,
         no_sync: true,
         no_respawn: true,
+        program: None,
         keep: false,
         debug: true,
         folder: folder.join("cluster"),

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../../../..', import.meta.url));
 /** The program under test: what `cargo build -p stormwire` makes, or what `SERVER_UNDER_TEST` names. */
-const PROGRAM = process.env['SERVER_UNDER_TEST'] ?? join(ROOT, 'target/debug/stormwire');
+export const PROGRAM = process.env['SERVER_UNDER_TEST'] ?? join(ROOT, 'target/debug/stormwire');
 const READY_WITHIN_MS = 60_000;
 
 /** The program refuses settings that it does not know, and takes those that it does from there. */

@@ -23,15 +23,13 @@ export class Wire {
   /** Behind which port the newest WebSocket is. */
   webSocketTo: number | undefined;
   readonly #pairs = new Set<[Socket, Socket]>();
-  readonly #ports: number[];
 
   private constructor(
     private readonly server: TcpServer,
-    ports: number[],
+    /** The servers behind it, in the order in which they are asked. */
+    public ports: readonly number[],
     private readonly scheme: string,
-  ) {
-    this.#ports = ports;
-  }
+  ) {}
 
   static to(port: number | readonly number[], tls?: TlsOptions): Promise<Wire> {
     return new Promise((resolve) => {
@@ -67,7 +65,7 @@ export class Wire {
     if (this.isDown) return void near.destroy();
     this.connections++;
     near.pause();
-    this.#reach([...this.#ports], (far, port) => {
+    this.#reach([...this.ports], (far, port) => {
       if (!far || near.destroyed) {
         far?.destroy();
         near.destroy();

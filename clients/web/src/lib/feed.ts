@@ -8,6 +8,7 @@ import {
   type AnyEvent,
   type Channel,
   type Client,
+  type OutboxEntry,
   type Members,
   type Subscription,
 } from '@stormwire/client';
@@ -65,6 +66,8 @@ export class Feed {
   readonly problem = ref('');
   readonly isLoading = ref(true);
   readonly isLoadingOlder = ref(false);
+  /** Why the past can not be read now. */
+  readonly olderProblem = ref('');
   readonly hasOlder = ref(true);
   #followsEnd = true;
   readonly #channel: Channel<object>;
@@ -102,18 +105,7 @@ export class Feed {
     subscription.on('signal', ({ from, data }) => this.#heard(from, data));
     subscription.on('state', (state) => hooks.recovering(state === 'recovering'));
     subscription.on('error', (error: StormError) => (this.problem.value = explained(error)));
-    client.on('restored', (entries) => {
-      for (const { channel, events } of entries) {
-        if (channel !== name) continue;
-        for (const { id, data } of events) {
-          const { text } = data as Message;
-          if (id)
-            this.#pending.push({ kind: 'pending', key: id, id, text, at: Date.now(), state: 'sending' });
-        }
-      }
-      hooks.counted();
-      this.#changed();
-    });
+    client.on('restored', (entries) => this.restore(entries.filter(({ channel }) => channel === name)));
     client.on('settled', ({ channel, events, outcome }) => {
       if (channel !== name || !(outcome instanceof StormError)) return;
       for (const { id } of events) this.#failed(id, explained(outcome));
@@ -128,6 +120,17 @@ export class Feed {
   /** Whether the newest are looked at: then the oldest may go. */
   follow(isSo: boolean): void {
     this.#followsEnd = isSo;
+  }
+
+  /** Shows what an earlier visit could not send. */
+  restore(entries: readonly OutboxEntry[]): void {
+    for (const { id, data } of entries.flatMap(({ events }) => events)) {
+      const { text } = data as Message;
+      if (!id || this.#pending.some((pending) => pending.id === id)) continue;
+      this.#pending.push({ kind: 'pending', key: id, id, text, at: Date.now(), state: 'sending' });
+    }
+    this.hooks.counted();
+    this.#changed();
   }
 
   close(): void {
@@ -171,6 +174,7 @@ export class Feed {
     const oldest = this.#past.find((item) => item.kind === 'event');
     if (this.isLoadingOlder.value || !this.hasOlder.value || !oldest) return false;
     this.isLoadingOlder.value = true;
+    this.olderProblem.value = '';
     try {
       const { epoch, offset } = oldest.event;
       const page = await this.#channel.history({ before: { epoch, offset }, limit: PAGE });
@@ -179,7 +183,11 @@ export class Feed {
       this.#changed(true);
       return page.events.length > 0;
     } catch (error) {
-      this.problem.value = explained(error);
+      // Whatever reads the past may be away while the present goes on.
+      const isForNow = error instanceof StormError && error.temporary;
+      this.olderProblem.value = isForNow
+        ? 'Older messages can not be read right now. New ones arrive as always.'
+        : explained(error);
       return false;
     } finally {
       this.isLoadingOlder.value = false;

@@ -32,6 +32,8 @@ export const useAccount = defineStore('account', () => {
   const isSignedIn = computed(() => tokens.value !== undefined);
   const name = computed(() => tokens.value?.name ?? '');
   const user = computed(() => tokens.value?.user ?? '');
+  /** The sign-in was ended by the server: whoever looks at the sign-in page wants to know. */
+  const hasEnded = ref(false);
   const isAdmin = computed(() => roles(tokens.value?.access).includes('admin'));
 
   const restored = kept<Tokens>(KEPT).then((found) => {
@@ -47,12 +49,19 @@ export const useAccount = defineStore('account', () => {
       refresh: answer.refresh_token,
       expiresAt: Date.now() + answer.expires_in * 1000,
     };
+    hasEnded.value = false;
     await keep(KEPT, tokens.value);
   }
 
   async function signIn(username: string, password: string): Promise<void> {
     const named = username.includes('@') ? { email: username } : { username };
     await take(await call<SignedIn>('/v1/auth/login', { body: { ...named, password } }), username);
+  }
+
+  /** With what another provider's sign-in came back with. */
+  async function signInWith({ ticket, verifier }: { ticket: string; verifier: string }): Promise<void> {
+    const answer = await call<SignedIn>('/v1/auth/ticket', { body: { ticket, verifier } });
+    await take(answer, `user ${answer.user.slice(-4)}`);
   }
 
   async function signUp(username: string, password: string): Promise<void> {
@@ -65,7 +74,15 @@ export const useAccount = defineStore('account', () => {
     await forget(KEPT);
   }
 
+  /** The server takes this sign-in no more. What was not sent stays in its outbox until the next one. */
+  async function end(): Promise<void> {
+    if (!tokens.value) return;
+    hasEnded.value = true;
+    await forgetHere();
+  }
+
   async function signOut(): Promise<void> {
+    hasEnded.value = false;
     const refresh = tokens.value?.refresh;
     await forgetHere();
     // The session ends on the server as well, or else by itself.
@@ -85,7 +102,7 @@ export const useAccount = defineStore('account', () => {
       return tokens.value.access;
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) {
-        await forgetHere();
+        await end();
         throw new StormError('unauthenticated', 'This sign-in has ended. Sign in again.');
       }
       throw error;
@@ -109,7 +126,21 @@ export const useAccount = defineStore('account', () => {
     return refreshed(isEarly ? refused : (refused ?? current?.access));
   }
 
-  return { tokens, isSignedIn, name, user, isAdmin, restored, signIn, signUp, signOut, token };
+  return {
+    tokens,
+    isSignedIn,
+    hasEnded,
+    name,
+    user,
+    isAdmin,
+    restored,
+    signIn,
+    signInWith,
+    signUp,
+    signOut,
+    end,
+    token,
+  };
 });
 
 function claims(token: string | undefined): { roles?: string[]; exp?: number; iat?: number } {

@@ -40,6 +40,7 @@ export const useFeeds = defineStore('feeds', () => {
       },
     });
     feed.myName = account.name;
+    feed.restore(storm.unsent(name));
     open.set(name, feed);
     for (const other of [...open.keys()].slice(0, -FOLLOWED_MAX)) leave(other);
     return feed;
