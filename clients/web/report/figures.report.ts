@@ -1,6 +1,6 @@
 /** What the clients weigh and cost: measured in Chromium, written to `FIGURES.md`. */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { cpus, loadavg } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import type { CDPSession, Page } from 'playwright-core';
@@ -12,12 +12,15 @@ const VISITS = 5;
 const RATES = [250, 500, 1000, 2000, 4000];
 const RATE_SECONDS = 5;
 const sections: string[] = [];
+const loadBefore = loadavg()[0]!;
 let stage: Stage;
 
 beforeAll(async () => void (stage = await Stage.start('limits.events_per_second=1000000')));
 afterAll(async () => {
   const version = stage.browser.version();
-  const machine = `Chromium ${version} without a window, ${cpus().length} cores (${cpus()[0]?.model.trim()}), which also ran the server.`;
+  const processor = `${cpus().length} cores (${cpus()[0]?.model.trim()})`;
+  const load = `Load ${loadBefore.toFixed(1)} when it began, ${loadavg()[0]!.toFixed(1)} when it ended: what is measured in time is worth something on a machine that does nothing else.`;
+  const machine = `Chromium ${version} without a window, ${processor}, which also ran the server. ${load}`;
   await stage.stop();
   const head = `# What the clients weigh and cost\n\nMade by \`cargo xtask clients report\`. ${machine}\n`;
   writeFileSync(`${HERE}/FIGURES.md`, [head, ...sections].join('\n'));
