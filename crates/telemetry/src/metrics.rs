@@ -59,7 +59,7 @@ metrics! {
     HTTP_REQUEST_SECONDS Histogram Seconds "stormwire_http_request_seconds";
 
     // Identity
-    /// Sign-ins, by outcome (ok, refused, locked).
+    /// Sign-ins, by outcome (ok, refused, locked, provider_away).
     SIGN_INS Counter Count "stormwire_sign_ins_total";
     /// Refresh tokens shown, by outcome (ok, refused, reused).
     REFRESHES Counter Count "stormwire_refreshes_total";

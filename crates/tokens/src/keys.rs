@@ -147,6 +147,9 @@ fn algorithm(jwk: &Jwk) -> Result<Algorithm, String> {
 }
 
 #[cfg(test)]
+mod vectors;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

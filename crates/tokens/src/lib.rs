@@ -12,6 +12,7 @@ mod access;
 mod cache;
 mod channel_tokens;
 mod claims;
+mod distinct;
 mod keys;
 mod mapping;
 mod revocations;

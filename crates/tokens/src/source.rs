@@ -7,6 +7,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,6 +25,13 @@ pub enum KeySource {
     File(PathBuf),
     /// An `http:` or `https:` URL, fetched on schedule and when a token names an unknown key.
     Url(String),
+    /// The metadata of a provider (OpenID Connect Discovery), which names the JWKS. Fetched together.
+    Discovered {
+        /// Where the metadata is.
+        url: String,
+        /// What it must call itself.
+        issuer: String,
+    },
     /// The JWKS itself.
     Inline(String),
     /// The JWKS of a signer in this process, as it changes.
@@ -34,7 +42,7 @@ impl fmt::Display for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
-            Self::Url(url) => f.write_str(url),
+            Self::Url(url) | Self::Discovered { url, .. } => f.write_str(url),
             Self::Inline(_) => f.write_str("the configuration"),
             Self::Watched(_) => f.write_str("this process"),
         }
@@ -59,6 +67,9 @@ pub enum SourceError {
     /// More than the bound.
     #[error("the key set is larger than {JWKS_BYTES_MAX} bytes")]
     TooLarge,
+    /// The metadata is not what it should be.
+    #[error("the provider's metadata cannot be used: {0}")]
+    Metadata(String),
     /// Not UTF-8.
     #[error("the key set is not text")]
     NotText,
@@ -78,6 +89,7 @@ pub(crate) struct Source {
 enum Kind {
     File(PathBuf),
     Url(hyper::Uri, Box<HttpClient>),
+    Discovered { uri: hyper::Uri, issuer: String, client: Box<HttpClient> },
     Inline(String),
     Watched(watch::Receiver<String>),
 }
@@ -91,6 +103,10 @@ impl Source {
             KeySource::Url(url) => {
                 let (uri, client) = http_client(url)?;
                 Kind::Url(uri, Box::new(client))
+            }
+            KeySource::Discovered { url, issuer } => {
+                let (uri, client) = http_client(url)?;
+                Kind::Discovered { uri, issuer: issuer.clone(), client: Box::new(client) }
             }
         };
         let config = GuardConfig { deadline: FETCH_DEADLINE, ..GuardConfig::default() };
@@ -115,27 +131,57 @@ impl Source {
                 }
                 bytes
             }
-            Kind::Url(uri, client) => {
-                let answer = client
-                    .get(uri.clone())
-                    .await
-                    .map_err(|error| SourceError::Connection(with_causes(&error)))?;
-                if answer.status() != http::StatusCode::OK {
-                    return Err(SourceError::Status(answer.status().as_u16()));
-                }
-                let body = Limited::new(answer.into_body(), JWKS_BYTES_MAX);
-                let body = body.collect().await.map_err(|error| {
-                    if error.is::<http_body_util::LengthLimitError>() {
-                        SourceError::TooLarge
-                    } else {
-                        SourceError::Connection(error.to_string())
-                    }
-                })?;
-                body.to_bytes().into()
+            Kind::Url(uri, client) => get(client, uri).await?,
+            Kind::Discovered { uri, issuer, client } => {
+                let metadata = get(client, uri).await?;
+                get(client, &keys_of(&metadata, issuer, uri)?).await?
             }
         };
         String::from_utf8(bytes).map_err(|_| SourceError::NotText)
     }
+}
+
+async fn get(client: &HttpClient, uri: &hyper::Uri) -> Result<Vec<u8>, SourceError> {
+    let answer = client
+        .get(uri.clone())
+        .await
+        .map_err(|error| SourceError::Connection(with_causes(&error)))?;
+    if answer.status() != http::StatusCode::OK {
+        return Err(SourceError::Status(answer.status().as_u16()));
+    }
+    let body = Limited::new(answer.into_body(), JWKS_BYTES_MAX);
+    let body = body.collect().await.map_err(|error| {
+        if error.is::<http_body_util::LengthLimitError>() {
+            SourceError::TooLarge
+        } else {
+            SourceError::Connection(error.to_string())
+        }
+    })?;
+    Ok(body.to_bytes().into())
+}
+
+/// Where the keys are, by the metadata of `issuer` that was found at `from`.
+fn keys_of(metadata: &[u8], issuer: &str, from: &hyper::Uri) -> Result<hyper::Uri, SourceError> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        issuer: String,
+        jwks_uri: String,
+    }
+    let bad = |why: String| SourceError::Metadata(why);
+    let metadata: Metadata =
+        serde_json::from_slice(metadata).map_err(|error| bad(error.to_string()))?;
+    if metadata.issuer != issuer {
+        return Err(bad(format!("it is of {:?}, expected {issuer:?}", metadata.issuer)));
+    }
+    let uri = metadata.jwks_uri.parse::<hyper::Uri>().map_err(|error| bad(error.to_string()))?;
+    let downgraded = from.scheme_str() == Some("https") && uri.scheme_str() != Some("https");
+    if downgraded || uri.host().is_none() {
+        return Err(bad(format!(
+            "its jwks_uri {:?} is not behind TLS as it is itself",
+            metadata.jwks_uri
+        )));
+    }
+    Ok(uri)
 }
 
 /// A client for an `http:` or `https:` URL.
@@ -169,6 +215,34 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
     use stormwire_guard::BreakerState;
+
+    #[test]
+    fn metadata_names_keys_of_its_own_issuer_behind_the_same_tls() {
+        let from = "https://id.example/.well-known/openid-configuration".parse().unwrap();
+        let keys = |issuer: &str, jwks: &str| {
+            let text =
+                serde_json::json!({ "issuer": issuer, "jwks_uri": jwks, "x": 1 }).to_string();
+            keys_of(text.as_bytes(), "https://id.example", &from).map(|uri| uri.to_string())
+        };
+        let good = keys("https://id.example", "https://keys.example/jwks").unwrap();
+        assert_eq!(good, "https://keys.example/jwks");
+        for (issuer, jwks) in [
+            ("https://id.example/", "https://keys.example/jwks"),
+            ("https://evil.example", "https://keys.example/jwks"),
+            ("https://id.example", "http://keys.example/jwks"),
+            ("https://id.example", "/jwks"),
+            ("https://id.example", "file:///etc/passwd"),
+        ] {
+            let refused = keys(issuer, jwks);
+            assert!(
+                matches!(refused, Err(SourceError::Metadata(_))),
+                "{issuer} {jwks}: {refused:?}"
+            );
+        }
+        for text in ["", "[]", "{}", r#"{"issuer":"https://id.example"}"#] {
+            assert!(keys_of(text.as_bytes(), "https://id.example", &from).is_err(), "{text}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_source_that_is_gone_opens_the_breaker_and_one_that_is_back_closes_it() {

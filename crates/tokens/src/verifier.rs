@@ -1,6 +1,7 @@
 //! The verifier: a token in, claims or a refusal out.
 
 use crate::cache::{self, Cache};
+use crate::distinct::Distinct;
 use crate::keys::{Key, KeySet};
 use crate::revocations::Revoked;
 use crate::source::{FETCH_DEADLINE, Source};
@@ -275,7 +276,7 @@ impl Verifier {
             KeySource::Inline(_) => return,
             KeySource::Watched(keys) => return self.follow(keys.clone()).await,
             KeySource::File(_) => FILE_EVERY,
-            KeySource::Url(_) => config.refresh_every,
+            KeySource::Url(_) | KeySource::Discovered { .. } => config.refresh_every,
         };
         loop {
             let wait = if fetched { every } else { retry.min(every) };
@@ -435,7 +436,7 @@ impl<'a> Parts<'a> {
     }
 
     fn claims(&self) -> Result<Value, Refusal> {
-        decode(self.claims, "claims")
+        decode(self.claims, "claims").map(|Distinct(claims)| claims)
     }
 }
 

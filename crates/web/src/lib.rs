@@ -19,4 +19,4 @@ pub use finish::{WebConfig, finish};
 pub use openapi::described;
 pub use problem::{Problem, problem};
 pub use proxies::{Network, NotANetwork, TrustedProxies};
-pub use request::{REQUEST_ID, RequestId, body, header_text, json};
+pub use request::{REQUEST_ID, RequestId, SIGN_IN_COOKIE, body, cookie, header_text, json};

@@ -54,6 +54,23 @@ pub fn header_text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h 
     headers.get(name)?.to_str().ok()
 }
 
+/// The cookie of a sign-in at another provider that is under way: the identity service sets and reads it,
+/// gateways pass it on.
+pub const SIGN_IN_COOKIE: &str = "stormwire_sign_in";
+
+/// The value of a cookie, if the client has sent it once.
+#[must_use]
+pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut values = lines.flat_map(|line| line.split(';')).filter_map(|pair| {
+        let (known, value) = pair.trim().split_once('=')?;
+        (known == name).then(|| value.to_owned())
+    });
+    let first = values.next()?;
+    // Two of one name: a page of a neighbouring host has put in one of its own.
+    values.next().is_none().then_some(first)
+}
+
 /// Gives a request its id, its span and its place in the metrics.
 pub(crate) async fn observe(mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());

@@ -9,8 +9,8 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT,
-    WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, COOKIE, HOST, LOCATION, RETRY_AFTER,
+    SET_COOKIE, USER_AGENT, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use stormwire_core::{ErrorCode, Refusal};
 use stormwire_guard::{Guard, GuardConfig};
-use stormwire_web::{ClientAddress, Problem, REQUEST_ID, RequestId, body};
+use stormwire_web::{ClientAddress, Problem, REQUEST_ID, RequestId, SIGN_IN_COOKIE, body, cookie};
 
 /// The paths that are passed on.
 const PATHS: [&str; 3] = ["/v1/auth/{*rest}", "/v1/admin/users/{*rest}", "/.well-known/{*rest}"];
@@ -35,7 +35,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const TRACE: HeaderName = HeaderName::from_static("traceparent");
 const PASSED_ON: [HeaderName; 6] = [ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, TRACE, USER_AGENT];
-const PASSED_BACK: [HeaderName; 4] = [CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE];
+const PASSED_BACK: [HeaderName; 6] =
+    [CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE];
 
 /// The address is no `http:` or `https:` URL.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +86,12 @@ async fn pass(State(forward): State<Arc<Forward>>, request: Request) -> Result<R
         .map_err(|error| Refusal::new(ErrorCode::Malformed, error.to_string()))?;
     let headers = outgoing.headers_mut();
     copy(&PASSED_ON, &parts.headers, headers);
+    // Of all cookies the one that the service itself has set.
+    if let Some(value) = cookie(&parts.headers, SIGN_IN_COOKIE)
+        && let Ok(value) = HeaderValue::from_str(&format!("{SIGN_IN_COOKIE}={value}"))
+    {
+        headers.insert(COOKIE, value);
+    }
     // Only what this gateway has seen itself: what the client claims about its address ends here.
     let address = parts.extensions.get::<ClientAddress>().map(|address| address.0.to_string());
     let id = parts.extensions.get::<RequestId>().map(|id| id.0.to_string());
@@ -147,7 +154,7 @@ mod tests {
             .header("authorization", "Bearer t")
             .header("host", "events.example")
             .header("x-forwarded-for", "6.6.6.6")
-            .header("cookie", "c=1")
+            .header("cookie", "c=1; stormwire_sign_in=sealed; d=2")
             .body(Body::from("{}"))
             .unwrap();
         request.extensions_mut().insert(ClientAddress("192.0.2.7".parse::<IpAddr>().unwrap()));
@@ -167,7 +174,7 @@ mod tests {
         let seen = String::from_utf8(body.to_vec()).unwrap();
         assert_eq!(
             seen,
-            "POST /v1/auth/login?x=1\nauthorization: Bearer t\ncontent-length: 2\nhost: events.example\nx-forwarded-for: 192.0.2.7"
+            "POST /v1/auth/login?x=1\nauthorization: Bearer t\ncontent-length: 2\ncookie: stormwire_sign_in=sealed\nhost: events.example\nx-forwarded-for: 192.0.2.7"
         );
     }
 

@@ -1,6 +1,7 @@
 //! How the service is to behave.
 
 use crate::mail::Mailer;
+use crate::providers::ProviderConfig;
 use crate::signing::SigningAlgorithm;
 use crate::store::Database;
 use std::fmt;
@@ -53,6 +54,10 @@ pub struct IdentityConfig {
     pub subscribe: Vec<Pattern>,
     /// A JWKS whose keys are published as well: the development key's.
     pub also_published: Option<String>,
+    /// Other providers that people sign in with.
+    pub providers: Vec<ProviderConfig>,
+    /// Pages that a browser may be sent to after that.
+    pub return_urls: Vec<String>,
     /// Who takes mails. Without one there is no verification and no reset.
     pub mailer: Option<Arc<dyn Mailer>>,
 }
@@ -85,6 +90,8 @@ impl IdentityConfig {
             publish: Vec::new(),
             subscribe: Vec::new(),
             also_published: None,
+            providers: Vec::new(),
+            return_urls: Vec::new(),
             mailer: None,
         }
     }

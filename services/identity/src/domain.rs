@@ -2,6 +2,7 @@
 
 pub(crate) mod addresses;
 pub(crate) mod key_life;
+pub(crate) mod links;
 pub(crate) mod lockout;
 pub(crate) mod names;
 pub(crate) mod passwords;

@@ -131,7 +131,7 @@ fn check(password: &str, known: Option<&str>) -> Result<Checked, Refusal> {
         true => ("", None),
         false => (password, known),
     };
-    let Some(known) = known else {
+    let Some(known) = known.filter(|known| *known != passwords::NO_PASSWORD) else {
         verify_argon2(password, NOBODY)?;
         return Ok(Checked::Wrong);
     };
@@ -181,6 +181,8 @@ mod tests {
         assert_eq!(check("Correct horse", Some(&hash)).await, Checked::Wrong);
         assert_eq!(check("", Some(&hash)).await, Checked::Wrong);
         assert_eq!(check("correct horse", None).await, Checked::Wrong);
+        let none = passwords::NO_PASSWORD.to_owned();
+        assert_eq!(check(passwords::NO_PASSWORD, Some(&none)).await, Checked::Wrong);
         let long = "x".repeat(1_000_000);
         assert_eq!(check(&long, Some(&hash)).await, Checked::Wrong);
     }

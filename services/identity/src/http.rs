@@ -5,8 +5,10 @@ mod admin;
 mod input;
 mod internal;
 mod keys;
+mod links;
 mod login;
 mod mail;
+mod oidc;
 mod sessions;
 mod well_known;
 
@@ -55,6 +57,12 @@ fn api() -> OpenApiRouter<HttpState> {
         .routes(routes!(keys::make, keys::list))
         .routes(routes!(keys::end))
         .routes(routes!(keys::exchange))
+        .routes(routes!(oidc::list))
+        .routes(routes!(oidc::begin))
+        .routes(routes!(oidc::callback))
+        .routes(routes!(oidc::ticket))
+        .routes(routes!(links::list, links::add))
+        .routes(routes!(links::remove))
         .routes(routes!(mail::ask_for_verification))
         .routes(routes!(mail::verify))
         .routes(routes!(mail::ask_for_reset))

@@ -2,11 +2,13 @@
 
 mod accounts;
 mod api_keys;
+mod external;
 mod revocations;
 mod sessions;
 mod sign_in;
 
 pub(crate) use api_keys::Wanted;
+pub(crate) use external::{Finished, Returned};
 pub(crate) use revocations::look;
 pub(crate) use sign_in::{Login, Tokens};
 
@@ -17,6 +19,7 @@ use crate::hashing::Hasher;
 use crate::key_ring::{KeyRing, KeyRingError};
 use crate::keys::{Keys, KeysError};
 use crate::post::Post;
+use crate::providers::{Providers, SecretError};
 use crate::store::{self, Audit, Handle, Store, StoreError};
 use crate::upkeep;
 use std::net::IpAddr;
@@ -36,6 +39,9 @@ pub enum IdentityError {
     /// The key ring.
     #[error(transparent)]
     KeyRing(#[from] KeyRingError),
+    /// A provider's client secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The database or what is in it.
     #[error("{0}")]
     Database(String),
@@ -84,6 +90,7 @@ pub(crate) struct Shared {
     pub(crate) keys: Keys,
     pub(crate) hasher: Hasher,
     pub(crate) post: Post,
+    pub(crate) providers: Providers,
     pub(crate) clock: Arc<dyn Clock>,
     ready: AtomicBool,
     /// The number of the newest line of what is revoked.
@@ -136,9 +143,11 @@ impl Identity {
             Arc::clone(&clock),
             tasks,
         );
+        let providers = Providers::new(&config.providers, &clock)?;
         let ready = AtomicBool::new(false);
         let newest = watch::Sender::new(0);
-        let shared = Shared { config, store, ring, keys, hasher, post, clock, ready, newest };
+        let shared =
+            Shared { config, store, ring, keys, hasher, post, providers, clock, ready, newest };
         Ok(Self { shared: Arc::new(shared) })
     }
 

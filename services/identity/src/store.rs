@@ -11,6 +11,7 @@ mod sqlite;
 mod suite;
 
 use crate::domain::key_life::Dates;
+use crate::domain::links::Link;
 use crate::domain::lockout::Rule;
 use crate::domain::{Account, ApiKey, Purpose, SealedText, Session};
 use async_trait::async_trait;
@@ -67,9 +68,13 @@ pub(crate) struct NewAccount {
     pub(crate) name: Option<(String, String, String)>,
     /// Sealed, and what it is found by.
     pub(crate) email: Option<(SealedText, Vec<u8>)>,
+    /// Whether somebody trusted has said that the address is its own.
+    pub(crate) email_verified: bool,
     pub(crate) password: String,
     pub(crate) role: Role,
     pub(crate) created_at: Timestamp,
+    /// The identity elsewhere that it is made for.
+    pub(crate) link: Option<Link>,
 }
 
 /// What became of a [`NewAccount`].
@@ -78,6 +83,27 @@ pub(crate) enum Created {
     Done,
     NameTaken,
     EmailTaken,
+    /// The identity elsewhere has an account.
+    LinkTaken,
+}
+
+/// What became of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Linked {
+    /// It is there, now or from before.
+    Done,
+    /// The identity is another account's.
+    Taken,
+    TooMany,
+}
+
+/// What became of a link that was to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unlinked {
+    Done,
+    Nothing,
+    /// It is the only way into its account, and stays.
+    Last,
 }
 
 /// What an account is found by.
@@ -240,6 +266,28 @@ pub(crate) trait ApiKeys: Send + Sync + 'static {
     async fn revoke_api_key(&self, account: &str, key: &str, audit: &Audit) -> Stored<bool>;
 }
 
+/// Identities elsewhere that stand for accounts.
+#[async_trait]
+pub(crate) trait Links: Send + Sync + 'static {
+    /// The account of an identity elsewhere.
+    async fn linked(&self, authority: &str, subject: &str) -> Stored<Option<Account>>;
+    /// Adds a link to an account that has fewer than `links_max`.
+    async fn add_link(&self, link: &Link, links_max: u32, audit: &Audit) -> Stored<Linked>;
+    /// The account's links, the newest first.
+    async fn links(&self, account: &str) -> Stored<Vec<Link>>;
+    /// Removes a link, unless nothing else leads into its account.
+    async fn remove_link(&self, account: &str, link: &str, audit: &Audit) -> Stored<Unlinked>;
+    /// Keeps what a ticket stands for.
+    async fn put_proof(
+        &self,
+        ticket: &TokenHash,
+        proof: &SealedText,
+        expires_at: Timestamp,
+    ) -> Stored<()>;
+    /// Takes it: good once.
+    async fn take_proof(&self, ticket: &TokenHash, now: Timestamp) -> Stored<Option<SealedText>>;
+}
+
 /// A line of the list of what is good no longer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Revoked {
@@ -265,9 +313,9 @@ pub(crate) trait Revocations: Send + Sync + 'static {
 }
 
 /// The whole port. `suite` says what both engines do.
-pub(crate) trait Store: Accounts + Sessions + ApiKeys + Revocations + Keys {}
+pub(crate) trait Store: Accounts + Sessions + ApiKeys + Links + Revocations + Keys {}
 
-impl<T: Accounts + Sessions + ApiKeys + Revocations + Keys> Store for T {}
+impl<T: Accounts + Sessions + ApiKeys + Links + Revocations + Keys> Store for T {}
 
 /// How long a line of what is revoked is kept: longer than any access token is valid.
 pub(crate) const REVOCATIONS_KEPT: Duration = Duration::from_secs(25 * 3600);

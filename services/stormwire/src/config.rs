@@ -8,6 +8,7 @@ mod document;
 mod fields;
 mod kind;
 mod load;
+mod providers;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +26,8 @@ use std::time::Duration;
 use stormwire_archive::{Retention, Rule};
 use stormwire_core::{Channel, PartitionCount, Pattern};
 use stormwire_engine::{ArchiveUrl, EngineConfig, JournalUrl, LimitsUrl, PresenceUrl, UrlError};
-use stormwire_identity::{Registration, SigningAlgorithm};
+use stormwire_identity::{ProviderConfig, Registration, SigningAlgorithm};
+use stormwire_tokens::RoleRights;
 use stormwire_web::{Network, TrustedProxies};
 
 /// Everything that can be set, checked.
@@ -69,6 +71,10 @@ pub(crate) struct Auth {
     pub(crate) audience: String,
     pub(crate) channel_jwks: Option<String>,
     pub(crate) channel_issuer: String,
+    pub(crate) user_claim: String,
+    pub(crate) roles_claim: String,
+    /// What roles grant.
+    pub(crate) role_rights: BTreeMap<String, RoleRights>,
 }
 
 /// Section `identity`.
@@ -86,6 +92,8 @@ pub(crate) struct IdentityValues {
     pub(crate) subscribe: Vec<Pattern>,
     pub(crate) mail_to_log: bool,
     pub(crate) hash_places: usize,
+    pub(crate) providers: Vec<ProviderConfig>,
+    pub(crate) return_urls: Vec<String>,
 }
 
 /// Who keeps accounts.
@@ -170,6 +178,9 @@ impl Config {
                 audience: get.text("auth.audience"),
                 channel_jwks: get.optional("auth.channel_jwks"),
                 channel_issuer: get.text("auth.channel_issuer"),
+                user_claim: get.text("auth.user_claim"),
+                roles_claim: get.text("auth.roles_claim"),
+                role_rights: providers::role_rights(&get, &mut problems),
             },
             identity: get.identity(&mut problems),
             gateway: GatewayValues {
@@ -222,6 +233,13 @@ impl Config {
         if self.auth.jwks.is_none() && self.identity.url == IdentityUrl::None {
             problems.push("auth.jwks is empty, which is the development key: production expects a file or a URL with the public keys of your identity provider, or accounts of its own (identity.url)".to_owned());
         }
+        for provider in self.identity.providers.iter().filter(|one| !providers::is_private(one)) {
+            let name = &provider.name;
+            problems.push(format!("providers.{name} is reached over http://: production expects https://, since whoever is between could sign in as anybody"));
+        }
+        if !self.identity.providers.is_empty() && self.identity.public_url.is_none() {
+            problems.push("identity.public_url is empty: production expects the https:// URL to which providers send browsers back".to_owned());
+        }
         if self.identity.mail_to_log {
             problems.push("identity.mail = \"log:\": production expects that what mails say is not in the log".to_owned());
         }
@@ -248,6 +266,9 @@ fn retention(get: &Getter<'_>, problems: &mut Vec<String>) -> Retention {
         namespaces: BTreeMap::new(),
     };
     for (key, name, value, origin) in get.0.named() {
+        if !key.starts_with("namespaces.") {
+            continue;
+        }
         if Channel::parse(&format!("{name}:any")).is_err() {
             let key = key.replace('*', name);
             problems.push(format!("{origin}: {key}: expected a namespace in the place of {name:?}, 1 to 64 bytes of A-Z a-z 0-9 _ . ~ -"));
@@ -387,6 +408,8 @@ impl Getter<'_> {
             subscribe: self.patterns("identity.subscribe", problems),
             mail_to_log: self.optional("identity.mail").is_some(),
             hash_places: self.size("identity.hash_places"),
+            providers: providers::providers(self, problems),
+            return_urls: self.list("identity.return_urls"),
         }
     }
 

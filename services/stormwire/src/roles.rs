@@ -27,10 +27,12 @@ use stormwire_limits::{Limiter, Limits, LimitsConfig, Rule};
 use stormwire_messages::{MessagesConfig, Worker};
 use stormwire_telemetry::{CancellationToken, Tasks};
 use stormwire_tokens::{
-    KeySource, Namespaces, RevocationFeed, RevocationUrl, Verifier, VerifierConfig,
+    ClaimMapping, KeySource, Namespaces, RevocationFeed, RevocationUrl, Verifier, VerifierConfig,
 };
 use stormwire_web::{CallerState, WebConfig};
 
+/// How the URL of a provider's metadata ends (OpenID Connect Discovery).
+const DISCOVERY: &str = "/.well-known/openid-configuration";
 /// How long the token is valid that the embedded server prints.
 const TOKEN_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Longest wait for a service to end after its drain.
@@ -192,7 +194,13 @@ fn development_key(config: &Config) -> Result<Option<DevelopmentKey>, Failure> {
 fn keys(config: &Config, key: Option<&DevelopmentKey>) -> Result<KeySource, Failure> {
     match (config.auth.jwks.as_deref(), &config.identity.url, key) {
         (Some(url), ..) if url.starts_with("http://") || url.starts_with("https://") => {
-            Ok(KeySource::Url(url.to_owned()))
+            Ok(match url.ends_with(DISCOVERY) {
+                true => KeySource::Discovered {
+                    url: url.to_owned(),
+                    issuer: config.auth.issuer.clone(),
+                },
+                false => KeySource::Url(url.to_owned()),
+            })
         }
         (Some(path), ..) => Ok(KeySource::File(path.into())),
         (None, IdentityUrl::At(url), _) => {
@@ -243,6 +251,12 @@ async fn callers(
         revocations,
         namespaces,
         channel_tokens: channel_tokens(config).map(Box::new),
+        mapping: ClaimMapping {
+            user: config.auth.user_claim.clone(),
+            roles: config.auth.roles_claim.clone(),
+            role_rights: config.auth.role_rights.clone(),
+            ..ClaimMapping::default()
+        },
         ..VerifierConfig::new(keys)
     };
     let verifier = Verifier::start(verifier, Arc::clone(clock), tasks).await;

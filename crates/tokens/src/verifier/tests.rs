@@ -1,5 +1,7 @@
 //! Good tokens, every kind of bad one, and keys that come, go and change.
 
+mod forged;
+
 use super::*;
 use crate::Action;
 use bytes::Bytes;
@@ -151,24 +153,6 @@ async fn every_accepted_algorithm_verifies_and_a_changed_token_does_not() {
         let changed = format!("{header}.{other}.{signature}");
         refused(&verifier, &changed, ErrorCode::Unauthenticated, "signature").await;
         refused(&verifier, &format!("{head}."), ErrorCode::Unauthenticated, "signature").await;
-    }
-}
-
-#[tokio::test]
-async fn the_algorithm_is_the_keys_and_never_the_tokens() {
-    let signer = Signer::new(Algorithm::RS256, "k1");
-    let (verifier, _) = inline(&[&signer]).await;
-    for alg in ["none", "None", "HS256", "HS512", "RS384", "PS256", "ES256", "", "RS256 "] {
-        let token = forged(&json!({"alg": alg, "kid": "k1"}), &claims(), b"");
-        refused(&verifier, &token, ErrorCode::Unauthenticated, "algorithm").await;
-    }
-    // The public key, which everybody has, used as the secret of an HMAC.
-    let public = signer.jwk["n"].as_str().unwrap();
-    for secret in [public.as_bytes().to_vec(), BASE64_URL_SAFE_NO_PAD.decode(public).unwrap()] {
-        let header = JwtHeader { kid: Some("k1".to_owned()), ..JwtHeader::new(Algorithm::HS256) };
-        let key = EncodingKey::from_secret(&secret);
-        let token = jsonwebtoken::encode(&header, &claims(), &key).unwrap();
-        refused(&verifier, &token, ErrorCode::Unauthenticated, "algorithm").await;
     }
 }
 

@@ -7,6 +7,9 @@ const CHARACTERS_MIN: usize = 8;
 /// Bytes of a password, at most: hashing reads all of them.
 const BYTES_MAX: usize = 1024;
 
+/// What stands in the place of a hash where an account has no password: no hash looks like it.
+pub(crate) const NO_PASSWORD: &str = "-";
+
 /// Lets `password` be somebody's who is called one of `names`.
 pub(crate) fn check(field: &str, password: &str, names: &[&str]) -> Result<(), Refusal> {
     let bad = |rule: &str| Err(Refusal::invalid_field(field, rule));

@@ -2,7 +2,7 @@
 
 use super::HttpState;
 use crate::service::Origin;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use http::header;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -29,6 +29,22 @@ impl<T: DeserializeOwned> FromRequest<HttpState> for Input<T> {
             Refusal::new(ErrorCode::Malformed, message)
         })?;
         Ok(Self(input))
+    }
+}
+
+/// What stands behind the `?`, read as `T`.
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<HttpState> for Parameters<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &HttpState) -> Result<Self, Problem> {
+        let read = Query::from_request_parts(parts, state).await;
+        let Query(parameters) = read.map_err(|error| {
+            let message = format!("the parameters are not those expected here: {error}");
+            Refusal::new(ErrorCode::Malformed, message)
+        })?;
+        Ok(Self(parameters))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What verifiers find by themselves: the public keys, and where they are.
 
 use super::HttpState;
+use crate::IdentityConfig;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, header};
@@ -9,6 +10,15 @@ use stormwire_web::{header_text, json};
 
 /// How long verifiers may keep the keys: a new one is published for longer before it signs.
 const CACHE: &str = "public, max-age=300";
+
+/// Where clients reach this service: what is configured, or else where the request was sent.
+pub(super) fn public_url(config: &IdentityConfig, headers: &HeaderMap) -> String {
+    let url = config.public_url.clone().or_else(|| {
+        let host = header_text(headers, &header::HOST)?;
+        Some(format!("http://{host}"))
+    });
+    url.unwrap_or_default()
+}
 
 /// The public keys
 #[utoipa::path(
@@ -29,11 +39,7 @@ pub(super) async fn jwks(State(state): State<HttpState>) -> Response {
 )]
 pub(super) async fn configuration(State(state): State<HttpState>, headers: HeaderMap) -> Response {
     let config = &state.shared.config;
-    let url = config.public_url.clone().or_else(|| {
-        let host = header_text(&headers, &header::HOST)?;
-        Some(format!("http://{host}"))
-    });
-    let url = url.unwrap_or_default();
+    let url = public_url(config, &headers);
     let document = json!({
         "issuer": config.issuer,
         "jwks_uri": format!("{}/.well-known/jwks.json", url.trim_end_matches('/')),

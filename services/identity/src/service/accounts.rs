@@ -15,7 +15,7 @@ use stormwire_core::{ErrorCode, Refusal};
 use stormwire_tokens::{Claims, Role};
 
 /// Accounts made and mails asked for from one address.
-const ASKED: Rule =
+pub(super) const ASKED: Rule =
     Rule { free: 30, first: Duration::from_secs(1), longest: Duration::from_secs(15 * 60) };
 
 /// A new account.
@@ -58,6 +58,8 @@ impl Shared {
         let new = NewAccount {
             name: name.map(|name| (name.shown, name.folded, name.key)),
             email: sealed.transpose()?,
+            email_verified: false,
+            link: None,
             password,
             role: Role::User,
             created_at: self.clock.now(),
@@ -66,7 +68,7 @@ impl Shared {
         let taken = |message| Err(Refusal::new(ErrorCode::Conflict, message));
         match self.store.create_account(&new, &self.audit("registered", Some(&id), from)).await? {
             Created::Done => {}
-            Created::NameTaken => {
+            Created::NameTaken | Created::LinkTaken => {
                 return taken("username: it is taken, or looks like one that is; choose another");
             }
             Created::EmailTaken => {
@@ -199,7 +201,7 @@ impl Shared {
         })
     }
 
-    async fn count(&self, key: String, rule: Rule) -> Result<(), Refusal> {
+    pub(super) async fn count(&self, key: String, rule: Rule) -> Result<(), Refusal> {
         let counted = [Counted { key, rule }];
         let Err(wait) = self.store.attempt(&counted, self.clock.now()).await? else {
             return Ok(());

@@ -53,7 +53,7 @@ impl Shared {
             self.store.audit(&self.audit("sign_in_refused", Some(&account.id), from)).await?;
             return Err(Refusal::new(ErrorCode::Forbidden, "this account is blocked"));
         }
-        let tokens = self.open_session(&account, from).await?;
+        let tokens = self.open_session(&account, "", from).await?;
         counter!(SIGN_INS, "outcome" => "ok").increment(1);
         Ok(tokens)
     }
@@ -99,7 +99,13 @@ impl Shared {
         Ok(account)
     }
 
-    async fn open_session(&self, account: &Account, from: &Origin) -> Result<Tokens, Refusal> {
+    /// Opens a session; `with` is the provider that vouched, if it was not a password.
+    pub(super) async fn open_session(
+        &self,
+        account: &Account,
+        with: &str,
+        from: &Origin,
+    ) -> Result<Tokens, Refusal> {
         let now = self.clock.now();
         let (refresh, hash) = secrets::draw()?;
         let session = Session {
@@ -113,6 +119,9 @@ impl Shared {
         };
         let mut audit = self.audit("signed_in", Some(&account.id), from);
         audit.session = Some(session.id.clone());
+        if !with.is_empty() {
+            audit.detail = format!("with {with}");
+        }
         let id = session.id.clone();
         let new = NewSession { session, token: hash, sessions_max: self.config.sessions_max };
         self.store.open_session(&new, &audit).await?;

@@ -3,12 +3,14 @@
 pub(super) mod accounts;
 pub(super) mod api_keys;
 pub(super) mod keys;
+pub(super) mod links;
 pub(super) mod revocations;
 pub(super) mod sessions;
 
 use super::StoredKey;
 use super::{Audit, StoreError, Stored};
 use crate::domain::key_life::Dates;
+use crate::domain::links::Link;
 use crate::domain::{Account, ApiKey, SealedText, Session};
 use std::future::Future;
 use stormwire_core::{Pattern, Timestamp};
@@ -139,6 +141,30 @@ fn patterns(text: &str) -> Result<Vec<Pattern>, sqlx::Error> {
     parsed.map_err(|error| sqlx::Error::Decode(error.to_string().into()))
 }
 
+/// A link's row.
+#[derive(sqlx::FromRow)]
+pub(super) struct LinkRow {
+    id: String,
+    authority: String,
+    subject: String,
+    account: String,
+    provider: String,
+    created_at: i64,
+}
+
+impl From<LinkRow> for Link {
+    fn from(row: LinkRow) -> Self {
+        Self {
+            id: row.id,
+            authority: row.authority,
+            subject: row.subject,
+            account: row.account,
+            provider: row.provider,
+            created_at: Timestamp(row.created_at),
+        }
+    }
+}
+
 /// A signing key's row.
 #[derive(sqlx::FromRow)]
 pub(super) struct KeyRow {
@@ -179,13 +205,15 @@ pub(super) fn filled(audit: &Audit, account: &str, session: Option<&str>) -> Aud
 macro_rules! sql_store {
     ($store:ty, $db:ty, $lock:literal) => {
         use super::sql::{
-            AccountRow, ApiKeyRow, KeyRow, SessionRow, TokenRow, filled, guarded, patterns_text,
+            AccountRow, ApiKeyRow, KeyRow, LinkRow, SessionRow, TokenRow, filled, guarded, patterns_text,
         };
         use super::{
-            Audit, Counted, Created, Handle, NewAccount, NewSession, REVOCATIONS_KEPT, Revoked,
-            Rotation, SESSIONS_KEPT, Stored, StoredKey, TokenHash,
+            Audit, Counted, Created, Handle, Linked, NewAccount, NewSession, REVOCATIONS_KEPT, Revoked,
+            Rotation, SESSIONS_KEPT, Stored, StoredKey, TokenHash, Unlinked,
         };
+        use crate::domain::links::Link;
         use crate::domain::lockout::{Attempts, FORGOTTEN_AFTER};
+        use crate::domain::passwords::NO_PASSWORD;
         use crate::domain::rotation::{Shown, Verdict, judge};
         use crate::domain::{Account, ApiKey, Purpose, SealedText, Session};
         use stormwire_core::Timestamp;
@@ -214,6 +242,7 @@ macro_rules! sql_store {
         super::sql::accounts::sql_accounts!($store);
         super::sql::sessions::sql_sessions!($store, $lock);
         super::sql::api_keys::sql_api_keys!($store);
+        super::sql::links::sql_links!($store, $db);
         super::sql::revocations::sql_revocations!($store);
         super::sql::keys::sql_keys!($store);
     };

@@ -1,5 +1,7 @@
 //! What every engine of the port does.
 
+mod links;
+
 use super::{Audit, Counted, Created, Handle, NewAccount, NewSession, Rotation, Store, StoredKey};
 use crate::domain::key_life::Dates;
 use crate::domain::lockout::ACCOUNT;
@@ -28,6 +30,7 @@ pub(crate) async fn run(store: Arc<dyn Store>) {
     guesses_at_the_same_moment_count_each(&store).await;
     tickets_are_good_once(&store).await;
     keys_of_backends_are_so_many_and_found_while_they_are_good(&store).await;
+    links::run(&store).await;
     whatever_shuts_out_is_in_the_list(&*store).await;
     a_generation_of_keys_is_taken_once(&store).await;
     what_is_sealed_elsewhere_is_found_and_replaced(&*store).await;
@@ -51,6 +54,8 @@ fn account(name: Option<&str>, email: Option<&[u8]>) -> NewAccount {
     NewAccount {
         id: id(),
         name: name.map(|name| (name.to_uppercase(), name.to_owned(), name.replace('1', "l"))),
+        email_verified: false,
+        link: None,
         email: email.map(|index| (sealed("a", &[index, b"-sealed"].concat()), index.to_vec())),
         password: "hash".to_owned(),
         role: Role::User,

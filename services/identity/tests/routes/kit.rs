@@ -144,7 +144,11 @@ impl Server {
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let mut request = request.body(body.into()).unwrap();
+        self.send(request.body(body.into()).unwrap(), ip).await
+    }
+
+    /// Sends a request from `ip`.
+    pub(crate) async fn send(&self, mut request: Request<Body>, ip: &str) -> Answer {
         request.extensions_mut().insert(ClientAddress(ip.parse::<IpAddr>().unwrap()));
         let response = self.routes.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();

@@ -9,6 +9,8 @@ mod keys;
 mod kit;
 mod login;
 mod mail;
+mod oidc;
+mod provider;
 mod refresh;
 mod sessions;
 

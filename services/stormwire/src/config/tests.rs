@@ -114,6 +114,44 @@ fn a_namespaces_rules_stand_in_its_own_section() {
 }
 
 #[test]
+fn a_provider_is_one_of_two_kinds_and_in_production_behind_tls() {
+    let google =
+        "[providers.google]\nissuer = \"https://accounts.google.com\"\nclient_id = \"a\"\n";
+    let config = Config::read(&sources(google, &[], &[])).unwrap();
+    assert_eq!(config.identity.providers.len(), 1);
+    assert_eq!(config.identity.providers[0].scopes, ["profile", "email"]);
+    assert!(!config.identity.providers[0].trust_email);
+    let forge = "[providers.forge]\nauthorize_url = \"http://f/a\"\ntoken_url = \"http://f/t\"\nuser_url = \"http://f/u\"\nclient_id = \"a\"\n";
+    Config::read(&sources(forge, &[], &[])).unwrap();
+    for (file, expected) in [
+        ("[providers.Google]\nissuer = \"https://a\"\nclient_id = \"a\"", "at most 32 of a-z"),
+        ("[providers.a]\nissuer = \"https://a\"", "expected client_id"),
+        ("[providers.a]\nclient_id = \"a\"", "expected issuer (OpenID Connect)"),
+        (
+            "[providers.a]\nissuer = \"https://a\"\ntoken_url = \"https://a\"\nclient_id = \"a\"",
+            "expected issuer",
+        ),
+        ("[roles.editor]\npublish = [\"a*b\"]", "roles.editor: "),
+    ] {
+        let text = problems(&sources(file, &[], &[]));
+        assert!(text.contains(expected), "{file}: {text}");
+    }
+    let production = format!("profile = \"production\"\n{forge}");
+    let text = problems(&sources(&production, &[], &[]));
+    assert!(text.contains("providers.forge is reached over http://"), "{text}");
+    assert!(text.contains("identity.public_url is empty"), "{text}");
+}
+
+#[test]
+fn roles_of_another_provider_grant_channels() {
+    let file = "[auth]\nroles_claim = \"realm_access.roles\"\n[roles.editor]\npublish = [\"room:*\", \"inbox:{user}\"]";
+    let auth = Config::read(&sources(file, &[], &[])).unwrap().auth;
+    assert_eq!(auth.roles_claim, "realm_access.roles");
+    assert_eq!(auth.role_rights["editor"].publish, ["room:*", "inbox:{user}"]);
+    assert!(auth.role_rights["editor"].subscribe.is_empty());
+}
+
+#[test]
 fn a_replica_that_keeps_all_must_be_named() {
     let text = problems(&sources("[archive]\nreplica_keeps_all = \"yes\"", &[], &[]));
     assert!(text.contains("expected archive.replica_url"), "{text}");
@@ -121,7 +159,7 @@ fn a_replica_that_keeps_all_must_be_named() {
 
 #[test]
 fn the_config_reads_every_field_of_the_table() {
-    let source = include_str!("../config.rs");
+    let source = concat!(include_str!("../config.rs"), include_str!("providers.rs"));
     for field in FIELDS.iter().filter(|field| field.key != "profile") {
         assert!(source.contains(&format!("\"{}\"", field.key)), "{} is not read", field.key);
     }

@@ -44,6 +44,8 @@ pub(crate) fn config(config: &Config, key: Option<&DevelopmentKey>) -> IdentityC
         registration: values.registration,
         publish: values.publish,
         subscribe: values.subscribe,
+        providers: values.providers,
+        return_urls: values.return_urls,
         also_published: key.map(DevelopmentKey::jwks),
         mailer: values.mail_to_log.then(mailer),
         ..IdentityConfig::new(database, config.data_dir.clone())

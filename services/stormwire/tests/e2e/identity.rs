@@ -1,6 +1,6 @@
 //! Accounts from their users' side: in one process, and as a role of a cluster behind any gateway.
 
-use crate::kit::{PATIENCE, Role, data_dir, embedded, get, run, succeed, token};
+use crate::kit::{PATIENCE, PROGRAM, Role, data_dir, embedded, get, run, succeed, token};
 use serde_json::{Value, json};
 use stormwire_testkit::nats::NatsServer;
 use stormwire_testkit::postgres::Postgres;
@@ -114,6 +114,44 @@ async fn one_process_keeps_accounts_and_goes_on_with_them_after_a_kill() {
     assert_eq!(status, 204, "an admin after the grant");
     let keys = get(&url, "", "/.well-known/jwks.json").await;
     assert_eq!(keys.matches("\"kid\"").count(), 3, "two of its own, and the development key");
+}
+
+/// The first block of commands in that chapter of the document.
+fn commands(chapter: &str) -> String {
+    let path = stormwire_testkit::workspace_root().join("docs/identity.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let chapter = text.split(&format!("## {chapter}\n")).nth(1).unwrap();
+    let block = chapter.split("```sh\n").nth(1).unwrap();
+    block.split("```").next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_documents_commands_do_what_it_says() {
+    let folder = Folder::temporary("documented-identity").unwrap();
+    let server = embedded(&folder).await;
+    let url = server.url();
+    wait_until("accounts are ready", PATIENCE, || async {
+        let nobody = json!({ "username": "nobody", "password": PASSWORD });
+        post(&url, "/v1/auth/login", nobody).await.0 == 401
+    })
+    .await;
+    let programs = std::path::Path::new(PROGRAM).parent().unwrap().display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+    let script = format!("set -eu\n{}", commands("The whole way, by curl"));
+    let ran = tokio::process::Command::new("bash")
+        .args(["-c", &script])
+        .env("PATH", path)
+        .env("URL", &url)
+        .kill_on_drop(true)
+        .output();
+    let ran = tokio::time::timeout(PATIENCE, ran).await.expect("the commands end").unwrap();
+    let (out, error) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{}: {out}\n{error}", ran.status);
+    let said = ["\"username\":\"alice\"", "\"first\":4096", "\"current\":true"];
+    for said in said.into_iter().chain(["the socket was closed", "\"code\":\"unauthenticated\""]) {
+        assert!(out.contains(said), "{said} in {out}\n{error}");
+    }
+    assert!(error.contains("4401") || error.contains("token"), "why the socket ended: {error}");
 }
 
 #[tokio::test]

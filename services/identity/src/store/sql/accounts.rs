@@ -10,7 +10,7 @@ macro_rules! sql_accounts {
                     let mut tx = self.pool.begin().await?;
                     let name = new.name.as_ref();
                     let email = new.email.as_ref();
-                    let made = sqlx::query("INSERT INTO identity_accounts (id, name, name_folded, name_key, email, email_key, email_index, password, role, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING")
+                    let made = sqlx::query("INSERT INTO identity_accounts (id, name, name_folded, name_key, email, email_key, email_index, password, role, created_at, email_verified_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING")
                         .bind(&new.id)
                         .bind(name.map(|name| &name.0))
                         .bind(name.map(|name| &name.1))
@@ -21,9 +21,15 @@ macro_rules! sql_accounts {
                         .bind(&new.password)
                         .bind(new.role.as_str())
                         .bind(new.created_at.0)
+                        .bind(new.email_verified.then_some(new.created_at.0))
                         .execute(&mut *tx)
                         .await?;
                     if made.rows_affected() == 1 {
+                        if let Some(link) = &new.link
+                            && insert_link(&mut tx, link).await? == 0
+                        {
+                            return Ok(Created::LinkTaken);
+                        }
                         write(&mut tx, audit).await?;
                         tx.commit().await?;
                         return Ok(Created::Done);

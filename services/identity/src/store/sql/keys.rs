@@ -116,6 +116,7 @@ macro_rules! sql_keys {
                     let bounds = [
                         ("DELETE FROM identity_refresh_tokens WHERE expires_at <= $1", now.0),
                         ("DELETE FROM identity_tickets WHERE expires_at <= $1", now.0),
+                        ("DELETE FROM identity_proofs WHERE expires_at <= $1", now.0),
                         ("DELETE FROM identity_api_keys WHERE expires_at <= $1", now.0 - millis(SESSIONS_KEPT)),
                         ("DELETE FROM identity_attempts WHERE last_at <= $1", now.0 - millis(FORGOTTEN_AFTER)),
                         ("DELETE FROM identity_sessions WHERE expires_at <= $1", now.0 - millis(SESSIONS_KEPT)),
