@@ -8,6 +8,7 @@ mod bench;
 mod chaos;
 mod clients;
 mod k6;
+mod keycloak;
 mod ops;
 mod shell;
 mod test;
@@ -60,6 +61,8 @@ enum Command {
     Chaos(chaos::Options),
     /// Run the scripts of load/k6 against a local cluster, within the objectives
     K6(k6::Options),
+    /// Test with a real Keycloak, installing it below target/tools
+    Keycloak,
     /// Check charts, dashboards, alerts, workflows and API descriptions with the tools that use them
     OpsCheck(ops::Options),
     /// Check the chart before a real Kubernetes API server, and scale it by KEDA on a local cluster's load
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::Clients { step } => clients::run(step),
         Command::Chaos(options) => chaos::run(&options),
         Command::K6(options) => k6::run(&options),
+        Command::Keycloak => keycloak::run(),
         Command::OpsCheck(options) => ops::run(&options),
         Command::Kube(options) => ops::kube::run(&options),
         Command::Test { coverage } => test::run(coverage),

@@ -14,6 +14,7 @@ mod fleet;
 #[expect(dead_code, reason = "the measurements use the rest")]
 mod herd;
 mod identity;
+mod keycloak;
 mod kit;
 mod mass;
 mod measured;
