@@ -145,7 +145,8 @@ async fn a_redis_that_is_absent_at_start_degrades_and_is_found_later() {
 /// Every gateway admits requests of the user, all at once, each until it refuses one; how many.
 async fn storm(gateways: &[Limits], user: &'static str) -> u64 {
     let mut storms = tokio::task::JoinSet::new();
-    for limits in gateways.iter().cloned() {
+    for limits in gateways {
+        let limits = limits.clone();
         storms.spawn(async move {
             let (channel, limits_of_its_own) = (None, None);
             let ip = [127, 0, 0, 1].into();
