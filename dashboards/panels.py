@@ -11,7 +11,7 @@ def panel(title, unit, description, *queries, kind="timeseries", width=8, **opti
 
 
 def stat(title, unit, description, *queries, **options):
-    return panel(title, unit, description, *queries, kind="stat", width=options.pop("width", 4), **options)
+    return panel(title, unit, description, *queries, kind="stat", width=options.pop("width", 3), **options)
 
 
 def total(metric, matchers="", by="", window="$__rate_interval"):
