@@ -129,7 +129,7 @@ class Kube:
             "keda-operator", self.programs / "keda-operator", "--enable-cert-rotation=false", f"--cert-dir={certs}", f"--ca-dir={certs}",
             f"--metrics-service-bind-address=127.0.0.1:{ports['grpc']}", f"--metrics-bind-address=127.0.0.1:{ports['metrics']}",
             f"--health-probe-bind-address=127.0.0.1:{ports['probe']}", "--enable-webhook-patching=false",
-            "--enable-apiservice-patching=false", POD_NAMESPACE="keda", WATCH_NAMESPACE="")
+            "--enable-apiservice-patching=false", POD_NAMESPACE="keda", KEDA_CLUSTER_OBJECT_NAMESPACE="keda", WATCH_NAMESPACE="")
         self.waited("keda-operator", operator, lambda: answers(f"http://127.0.0.1:{ports['probe']}/readyz"))
         config = self.work / "kubeconfig"
         self.start(
@@ -137,7 +137,7 @@ class Kube:
             f"--port={ports['adapter-metrics']}", f"--tls-cert-file={certs}/tls.crt", f"--tls-private-key-file={certs}/tls.key",
             f"--cert-dir={certs}", f"--metrics-service-address=localhost:{ports['grpc']}", f"--kubeconfig={config}",
             f"--lister-kubeconfig={config}", f"--authentication-kubeconfig={config}", f"--authorization-kubeconfig={config}",
-            POD_NAMESPACE="keda")
+            POD_NAMESPACE="keda", KEDA_CLUSTER_OBJECT_NAMESPACE="keda", WATCH_NAMESPACE="")
         for document in (
             {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "keda-metrics-apiserver", "namespace": "keda"},
              "spec": {"type": "ExternalName", "externalName": "localhost"}},

@@ -185,6 +185,19 @@ def backlog(load):
                 os.kill(pid, signal.SIGCONT)
 
 
+def secrets_of(found):
+    """What the processes are told by reference: KEDA looks up the environment of what it scales."""
+    wanted = {}
+    for one in found:
+        for container in one["spec"]["template"]["spec"]["containers"] if one["kind"] == "Deployment" else ():
+            for variable in container["env"]:
+                reference = variable.get("valueFrom", {}).get("secretKeyRef")
+                if reference:
+                    wanted.setdefault(reference["name"], {})[reference["key"]] = "none"
+    for name, data in wanted.items():
+        yield {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
+
+
 def asked(prometheus, query):
     url = f"{prometheus}/api/v1/query?query={urllib.request.quote(query)}"
     with urllib.request.urlopen(url, timeout=5) as answer:
@@ -194,7 +207,8 @@ def asked(prometheus, query):
 
 def scaling(kube, load):
     prometheus = load["prometheus"]
-    for one in of_scaling(prometheus):
+    found = list(of_scaling(prometheus))
+    for one in [*secrets_of(found), *found]:
         said = kube.apply(one)
         if said:
             sys.exit(f"{one['kind']} {one['metadata']['name']}: {said}")
