@@ -147,7 +147,7 @@ async fn the_documents_commands_do_what_it_says() {
     let ran = tokio::time::timeout(PATIENCE, ran).await.expect("the commands end").unwrap();
     let (out, error) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{}: {out}\n{error}", ran.status);
-    let said = ["\"username\":\"alice\"", "\"first\":4096", "\"current\":true"];
+    let said = ["\"username\":\"alice\"", "\"epoch\":1,\"first\":", "\"current\":true"];
     for said in said.into_iter().chain(["the socket was closed", "\"code\":\"unauthenticated\""]) {
         assert!(out.contains(said), "{said} in {out}\n{error}");
     }
