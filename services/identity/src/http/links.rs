@@ -37,7 +37,7 @@ impl From<Link> for ListedLink {
 
 /// List your links
 #[utoipa::path(
-    get, path = "/v1/auth/links", tag = "auth",
+    get, path = "/v1/auth/links", tag = "auth", operation_id = "list_links",
     responses((status = 200, body = Links), (status = "default", description = "a problem")),
     security(("bearer" = []))
 )]

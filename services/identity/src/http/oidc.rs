@@ -60,7 +60,7 @@ pub(crate) struct TicketRequest {
 
 /// List providers
 #[utoipa::path(
-    get, path = "/v1/auth/oidc", tag = "auth",
+    get, path = "/v1/auth/oidc", tag = "auth", operation_id = "list_providers",
     responses((status = 200, body = ProviderList), (status = "default", description = "a problem"))
 )]
 pub(super) async fn list(State(state): State<HttpState>) -> Json<ProviderList> {
