@@ -157,6 +157,32 @@ export class Person {
     await box.press('Enter');
   }
 
+  /**
+   * Cuts off the network. What was said before is confirmed by then: a message may be on the screen, told
+   * by the feed, before its confirmation has come, and counts as unsent so long.
+   */
+  async goesOffline(): Promise<void> {
+    await this.page.waitForFunction(async () => {
+      const request = <T>(asked: IDBRequest<T>) =>
+        new Promise<T>((resolve, reject) => {
+          asked.onsuccess = () => resolve(asked.result);
+          asked.onerror = () => reject(asked.error ?? new Error('no result'));
+        });
+      for (const { name } of await indexedDB.databases()) {
+        const database = await request(indexedDB.open(name ?? ''));
+        const isOutbox = database.objectStoreNames.contains('entries');
+        const kept = isOutbox
+          ? await request(database.transaction('entries').objectStore('entries').count())
+          : 0;
+        database.close();
+        if (kept > 0) return false;
+      }
+      return true;
+    });
+    await this.context.setOffline(true);
+    await this.says(/^Offline/);
+  }
+
   /** Waits until a message is there and stored. */
   sees(text: string): Promise<void> {
     const row = this.page

@@ -48,8 +48,7 @@ describe('without a network', () => {
     await carol.say('Before');
     await carol.sees('Before');
     await carol.page.evaluate(() => navigator.serviceWorker.ready);
-    await carol.context.setOffline(true);
-    await carol.says(/^Offline/);
+    await carol.goesOffline();
     await carol.say('Written in a tunnel');
     await carol.page.getByText('waiting for a connection').waitFor();
     await carol.says(/1 unsent/);
