@@ -142,6 +142,69 @@ async fn a_redis_that_is_absent_at_start_degrades_and_is_found_later() {
     }
 }
 
+/// Every gateway admits requests of the user, all at once, each until it refuses one; how many.
+async fn storm(gateways: &[Limits], user: &str) -> u64 {
+    let mut storms = tokio::task::JoinSet::new();
+    for limits in gateways {
+        let (limits, user) = (limits.clone(), user.to_owned());
+        storms.spawn(async move {
+            let (channel, limits_of_its_own) = (None, None);
+            let ip = [127, 0, 0, 1].into();
+            let transport = Transport::Rest;
+            let subject =
+                Subject { user: &user, ip, channel, limits: limits_of_its_own, transport };
+            let request = Cost { requests: 1, ..Cost::default() };
+            let mut admitted = 0;
+            while limits.admit(&subject, request).await.is_ok() {
+                admitted += 1;
+                assert!(admitted <= 100_000, "nobody counts");
+                tokio::task::yield_now().await;
+            }
+            admitted
+        });
+    }
+    storms.join_all().await.into_iter().sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_gateways_admit_one_limit_together_and_their_shares_of_it_without_redis() {
+    const LIMIT: u64 = 10_000;
+    let Some(redis) = Redis::start().await else { return };
+    // An hour: the window does not move on while a busy machine works.
+    let rule = Rule { limit: LIMIT, window: Duration::from_secs(3600) };
+    let config =
+        LimitsConfig { user_requests: Some(rule), ip_requests: None, ..LimitsConfig::default() };
+    let mut gateways = Vec::new();
+    for _ in 0..4 {
+        let limiter = RedisLimiter::connect(patient(redis.url())).await.unwrap();
+        let limits = Limits::new(Arc::new(limiter), config.clone());
+        limits.set_gateways(4);
+        gateways.push(limits);
+    }
+    // Never one more than the limit; less by what one gateway has leased when another refuses.
+    let most = |admitted: u64| assert!((LIMIT / 2..=LIMIT).contains(&admitted), "{admitted}");
+    // Twice: what one has leased when another refuses may still be spent, and was counted when it was leased.
+    most(storm(&gateways, "alice").await + storm(&gateways, "alice").await);
+    redis.kill().await;
+    // Nobody knows what the gateways beside have admitted: each has its share, once.
+    most(storm(&gateways, "bob").await + storm(&gateways, "bob").await);
+    assert!(gateways.iter().all(Limits::degraded));
+    redis.restart().await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    for limits in &gateways {
+        for round in 0.. {
+            // Somebody new each time: whoever has spent a share is refused without a question.
+            storm(std::slice::from_ref(limits), &format!("somebody-{round}")).await;
+            if !limits.degraded() {
+                break;
+            }
+            assert!(Instant::now() < deadline, "still degraded");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    most(storm(&gateways, "carol").await + storm(&gateways, "carol").await);
+}
+
 #[tokio::test]
 async fn a_url_that_is_none_is_refused_and_a_password_is_never_shown() {
     for url in ["", "nonsense", "http://localhost"] {
