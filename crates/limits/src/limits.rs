@@ -315,20 +315,27 @@ impl Limits {
             return result;
         }
         let _fetching = check.slot.fetching.lock().await;
-        // Somebody else may have fetched meanwhile.
-        let (least, most) = match self.spend(check) {
-            Spend::Ask(least, most) => (least, most),
-            spend => return decided(spend).unwrap_or(Ok(())),
-        };
-        if let Some(after) = check.with_bucket(|bucket, _| bucket.too_fast(least)) {
-            return Err(check.refusal(after));
-        }
-        let grant = self.shared.grant(&check.key(), check.rule, least, most).await;
-        check.with_bucket(|bucket, now| bucket.receive(grant, least, now));
-        match check.spend() {
-            // The lease ran out while it was on its way.
-            Spend::Ask(..) => Err(check.refusal(grant.retry_after)),
-            spend => decided(spend).unwrap_or(Ok(())),
+        loop {
+            // Somebody else may have fetched meanwhile.
+            let (least, most) = match self.spend(check) {
+                Spend::Ask(least, most) => (least, most),
+                spend => return decided(spend).unwrap_or(Ok(())),
+            };
+            if let Some(after) = check.with_bucket(|bucket, _| bucket.too_fast(least)) {
+                return Err(check.refusal(after));
+            }
+            let grant = self.shared.grant(&check.key(), check.rule, least, most).await;
+            // At once: nobody else spends what was fetched for this.
+            let spend = check.with_bucket(|bucket, now| {
+                bucket.receive(grant, least, now);
+                bucket.spend(check.units, now)
+            });
+            match decided(spend) {
+                Some(result) => return result,
+                None if grant.granted == 0 => return Err(check.refusal(grant.retry_after)),
+                // What lay beside it was spent by others meanwhile, or has run out: that is fetched too.
+                None => {}
+            }
         }
     }
 

@@ -332,3 +332,63 @@ fn an_ipv6_user_is_a_network() {
     assert!(same("::ffff:10.0.0.1", "10.0.0.1"));
     assert!(!same("10.0.0.1", "10.0.0.2"));
 }
+
+/// An engine whose answers wait until they are let go.
+struct Slow {
+    inner: SlidingWindow,
+    asked: Semaphore,
+    answers: Semaphore,
+}
+
+#[async_trait]
+impl Limiter for Slow {
+    async fn grant(
+        &self,
+        key: &LimitKey,
+        rule: Rule,
+        least: u64,
+        most: u64,
+    ) -> Result<Grant, LimiterError> {
+        self.asked.add_permits(1);
+        self.answers.acquire().await.unwrap().forget();
+        Ok(self.inner.grant_now(key, rule, least, most))
+    }
+
+    async fn ping(&self) -> Result<(), LimiterError> {
+        Ok(())
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+}
+
+/// What others spend while a lease is on its way is missing when it comes, and is no reason to refuse.
+#[tokio::test(start_paused = true)]
+async fn what_others_spend_meanwhile_is_fetched_as_well() {
+    let engine = Arc::new(Slow {
+        inner: SlidingWindow::new(1000),
+        asked: Semaphore::new(0),
+        answers: Semaphore::new(2),
+    });
+    let config = LimitsConfig {
+        user_events: Some(Rule { limit: 100_000, window: Duration::from_secs(1) }),
+        ..LimitsConfig::default()
+    };
+    let limits = Limits::new(Arc::clone(&engine) as Arc<dyn Limiter>, config);
+    let alice = subject("alice", Transport::WebSocket);
+    limits.admit(&alice, events(100)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    limits.admit(&alice, events(1)).await.unwrap();
+    let left = 1000 - 1;
+    engine.asked.acquire_many(2).await.unwrap().forget();
+    let many = tokio::spawn({
+        let limits = limits.clone();
+        async move { limits.admit(&subject("alice", Transport::WebSocket), events(left + 100)).await }
+    });
+    engine.asked.acquire().await.unwrap().forget();
+    // All of what was leased before.
+    assert_eq!(limits.try_admit(&alice, events(left)), Some(Ok(())));
+    engine.answers.add_permits(100);
+    assert_eq!(many.await.unwrap(), Ok(()));
+}
