@@ -128,9 +128,7 @@ async fn serve(options: &Options) -> Outcome {
 
 async fn open(options: &Options, number: usize) -> Outcome<Socket> {
     let address = options.address[number % options.address.len()];
-    // 127.0.0.2 and on: the first is everybody else's.
-    let source = u8::try_from(2 + number / PER_SOURCE).unwrap_or(u8::MAX);
-    let source = address.ip().is_loopback().then(|| Ipv4Addr::new(127, 0, 0, source));
+    let source = address.ip().is_loopback().then(|| source(std::process::id(), number));
     let channel = match options.channels {
         0 => "bench:*".to_owned(),
         channels => format!("bench:{}", number % channels),
@@ -144,6 +142,16 @@ async fn open(options: &Options, number: usize) -> Outcome<Socket> {
     tokio::time::timeout(CONNECT_DEADLINE, opening)
         .await
         .map_err(|_| Failure::of("no answer to a subscriber that connects"))?
+}
+
+/// Where a subscriber connects from: of all of 127.0.0.0/8, addresses that are this process's own. Those
+/// of an earlier run are short of ports for a minute after it, and a port that comes again before that
+/// is answered a second late.
+fn source(process: u32, number: usize) -> Ipv4Addr {
+    let [_, _, high, low] = process.to_be_bytes();
+    // 127.0 is everybody else's, and neither .0 nor .255 is meant to be a machine's.
+    let last = u8::try_from(1 + number / PER_SOURCE).unwrap_or(u8::MAX).min(254);
+    Ipv4Addr::new(127, 1 | high, low, last)
 }
 
 impl Counts {
