@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { chromium, selectors, type Browser, type BrowserContext, type Page } from 'playwright-core';
 import { expect } from 'vitest';
 import { connect, type Client, type WebSocketConstructor } from '../../js/src/index.js';
-import { Server } from '../../js/tests/kit/server.js';
+import { Server, type Setting } from '../../js/tests/kit/server.js';
 import { Wire } from '../../js/tests/kit/wire.js';
 import { Authority } from './kit/authority';
 
@@ -61,16 +61,24 @@ export class Stage {
   ) {}
 
   /** With a server of its own, all in one. */
-  static async start(...settings: string[]): Promise<Stage> {
-    const server = await Server.start(...settings);
-    return Stage.before([server.port], server);
+  static start(...settings: Setting[]): Promise<Stage> {
+    return Stage.startAt(() => settings);
+  }
+
+  /** The same, where the server is told by which URL the browser reaches it. */
+  static async startAt(settings: (url: string) => Setting[]): Promise<Stage> {
+    const authority = new Authority();
+    const wire = await Wire.to([], authority.issue());
+    const [browser, server] = await Promise.all([launch(authority), Server.start(...settings(wire.url))]);
+    wire.ports = [server.port];
+    return new Stage(browser, wire, server);
   }
 
   /** In front of gateways that somebody else has started. */
-  static async before(ports: readonly number[], own?: Server): Promise<Stage> {
+  static async before(ports: readonly number[]): Promise<Stage> {
     const authority = new Authority();
     const [browser, wire] = await Promise.all([launch(authority), Wire.to(ports, authority.issue())]);
-    return new Stage(browser, wire, own);
+    return new Stage(browser, wire, undefined);
   }
 
   get server(): Server {

@@ -1,6 +1,6 @@
 /** The real server, started by the tests that need it; killed and started again on its port. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, openSync, closeSync, rmSync } from 'node:fs';
+import { mkdtempSync, openSync, closeSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,6 +16,9 @@ const environment = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !/^(STORMWIRE_|PORT$|.*_URL$)/.test(name)),
 );
 
+/** A setting as in `limits.events_per_second=1000`, or what stands in the file of the configuration. */
+export type Setting = string | { file: string };
+
 export interface Rights {
   user?: string;
   publish?: string;
@@ -29,10 +32,10 @@ export class Server {
 
   private constructor(
     readonly port: number,
-    private readonly settings: string[],
+    private readonly settings: Setting[],
   ) {}
 
-  static async start(...settings: string[]): Promise<Server> {
+  static async start(...settings: Setting[]): Promise<Server> {
     const server = new Server(await freePort(), settings);
     await server.again();
     return server;
@@ -49,7 +52,12 @@ export class Server {
   /** Starts it (again) on its port, and waits until it is ready. */
   async again(): Promise<void> {
     const log = openSync(join(this.#folder, 'log'), 'a');
-    const settings = this.settings.flatMap((setting) => ['--set', setting]);
+    const settings = this.settings.flatMap((setting) => {
+      if (typeof setting === 'string') return ['--set', setting];
+      const file = join(this.#folder, 'stormwire.toml');
+      writeFileSync(file, setting.file);
+      return ['--config', file];
+    });
     const listen = ['--listen', `127.0.0.1:${this.port}`, '--data-dir', this.#dataDir];
     this.#child = spawn(PROGRAM, [...listen, ...settings], {
       stdio: ['ignore', log, log],

@@ -61,7 +61,8 @@ export const useAccount = defineStore('account', () => {
   /** With what another provider's sign-in came back with. */
   async function signInWith({ ticket, verifier }: { ticket: string; verifier: string }): Promise<void> {
     const answer = await call<SignedIn>('/v1/auth/ticket', { body: { ticket, verifier } });
-    await take(answer, `user ${answer.user.slice(-4)}`);
+    const { preferred_username: called } = claims(answer.access_token);
+    await take(answer, called ?? `user ${answer.user.slice(-4)}`);
   }
 
   async function signUp(username: string, password: string): Promise<void> {
@@ -143,9 +144,19 @@ export const useAccount = defineStore('account', () => {
   };
 });
 
-function claims(token: string | undefined): { roles?: string[]; exp?: number; iat?: number } {
+interface Claims {
+  preferred_username?: string;
+  roles?: string[];
+  exp?: number;
+  iat?: number;
+}
+
+function claims(token: string | undefined): Claims {
   try {
-    return JSON.parse(atob(token!.split('.')[1]!.replace(/-/g, '+').replace(/_/g, '/'))) as object;
+    const text = atob(token!.split('.')[1]!.replace(/-/g, '+').replace(/_/g, '/'));
+    // A name may have any letters.
+    const bytes = Uint8Array.from(text, (byte) => byte.charCodeAt(0));
+    return JSON.parse(new TextDecoder().decode(bytes)) as Claims;
   } catch {
     return {};
   }
