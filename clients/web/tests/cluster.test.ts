@@ -1,6 +1,6 @@
 /** Two gateways, a worker, an identity service, NATS and Postgres under the browser; some of them fail. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { keep, Stage, upTo, type Person } from './kit';
+import { findings, keep, PHONE, Stage, upTo, WIDE, type Person } from './kit';
 import { Cluster } from './kit/cluster';
 
 let cluster: Cluster;
@@ -96,5 +96,38 @@ describe('Postgres that stands still', () => {
     await carol.sees('event 1');
     await dave.page.reload();
     await agree(['Message 1', 'Message 2', 'Message 3'], dave);
+  });
+
+  it('is told to operators: what waits for the archive, until it has it', async () => {
+    const eve = await stage.arrive('eve', { viewport: WIDE });
+    const { page } = eve;
+    await eve.signUp('/account');
+    await page.getByText('this one').waitFor();
+    cluster.grant('eve', 'admin');
+    await page.getByRole('button', { name: 'Sign out' }).click();
+    await page.getByRole('heading', { name: 'Sign in to Stormwire' }).waitFor();
+    await eve.signIn('/console');
+    const console = page.getByTestId('console');
+    await console.getByText('16/16').waitFor();
+    const late = console.getByRole('alert').filter({ hasText: /^(The archive is|Nobody writes)/ });
+    const writer = await cluster.writer();
+    const goOn = cluster.pausePostgres();
+    try {
+      for (const n of upTo(40))
+        await writer.channel(`room:late-${n}`).publish({ type: 'message', data: { text: `${n}` } });
+      await late.waitFor();
+      for (const [width, viewport] of [
+        ['wide', WIDE],
+        ['phone', PHONE],
+      ] as const) {
+        await page.setViewportSize(viewport);
+        expect(await findings(page), width).toEqual([]);
+        await keep(page, `console-archive-late-${width}`);
+      }
+    } finally {
+      goOn();
+    }
+    await late.waitFor({ state: 'detached', timeout: 120_000 });
+    await writer.close();
   });
 });

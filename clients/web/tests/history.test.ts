@@ -1,6 +1,6 @@
 /** Long feeds and busy ones: only what is in view is drawn, and nothing jumps. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { keep, Stage, upTo } from './kit';
+import { keep, PHONE, Stage, upTo, WIDE } from './kit';
 
 let stage: Stage;
 beforeAll(async () => void (stage = await Stage.start('limits.events_per_second=100000')));
@@ -51,6 +51,53 @@ describe('a long history', () => {
     await keep(dave.page, 'history-beginning-wide');
     await dave.page.getByRole('button', { name: /Newest|new$/ }).click();
     await dave.sees('event 10000');
+  });
+});
+
+describe('a feed that is opened', () => {
+  it.each([
+    ['wide', WIDE],
+    ['phone', PHONE],
+  ] as const)('stands at its end, however tall its rows are: %s', async (name, viewport) => {
+    const client = await stage.writer();
+    const room = client.channel(`room:tall-${name}`);
+    // Nothing like the height that a row is thought to have before it is drawn.
+    const tall = (n: number) =>
+      `event ${n}: ${'a line of it, and another one; '.repeat((n * 7) % 40)}\n${'\n'.repeat(n % 11)}.`;
+    await room.publish(upTo(300).map((n) => ({ type: 'message', data: { text: tall(n) } })));
+    const frank = await stage.arrive(`frank-${name}`, { viewport });
+    await frank.signUp(`/c/room:tall-${name}`);
+    const { page } = frank;
+    const isAtEnd = async () => {
+      await frank.sees('event 300:');
+      const place = await page.getByTestId('feed').evaluate((box) => ({
+        below: box.scrollHeight - box.scrollTop - box.clientHeight,
+        last: [...box.querySelectorAll('article')].at(-1)?.textContent.includes('event 300:'),
+      }));
+      expect(place.last).toBe(true);
+      return place.below;
+    };
+    // Rows are measured as they are drawn, and the end stays where one looks meanwhile and for good.
+    for (let look = 0; look < 3; look++) {
+      await expect.poll(isAtEnd, { timeout: 20_000 }).toBeLessThan(2);
+      expect(await page.getByRole('button', { name: /^Newest$|new$/ }).count()).toBe(0);
+      await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(resolve)));
+    }
+    // Left for another channel and opened again.
+    await page.goto('/c/room:elsewhere');
+    await page.getByText('Nothing here yet').waitFor();
+    await page.goto(`/c/room:tall-${name}`);
+    await expect.poll(isAtEnd, { timeout: 20_000 }).toBeLessThan(2);
+    // What comes next is seen, and keeps the end.
+    await room.publish({ type: 'message', data: { text: `The newest.${'\nA line of it.'.repeat(30)}` } });
+    await frank.sees('The newest.');
+    await expect
+      .poll(
+        () => page.getByTestId('feed').evaluate((box) => box.scrollHeight - box.scrollTop - box.clientHeight),
+        { timeout: 20_000 },
+      )
+      .toBeLessThan(2);
+    await client.close();
   });
 });
 

@@ -12,7 +12,7 @@ export const PROGRAM = process.env['SERVER_UNDER_TEST'] ?? join(ROOT, 'target/de
 const READY_WITHIN_MS = 60_000;
 
 /** The program refuses settings that it does not know, and takes those that it does from there. */
-const environment = Object.fromEntries(
+export const ENVIRONMENT = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !/^(STORMWIRE_|PORT$|.*_URL$)/.test(name)),
 );
 
@@ -61,7 +61,7 @@ export class Server {
     const listen = ['--listen', `127.0.0.1:${this.port}`, '--data-dir', this.#dataDir];
     this.#child = spawn(PROGRAM, [...listen, ...settings], {
       stdio: ['ignore', log, log],
-      env: environment,
+      env: ENVIRONMENT,
     });
     closeSync(log);
     const child = this.#child;
@@ -92,14 +92,14 @@ export class Server {
   /** Makes an account an operator's, as the one who runs the server does. */
   grant(name: string, role: string): void {
     const named = ['identity', 'grant', name, role, '--data-dir', this.#dataDir];
-    execFileSync(PROGRAM, named, { encoding: 'utf8', env: environment });
+    execFileSync(PROGRAM, named, { encoding: 'utf8', env: ENVIRONMENT });
   }
 
   /** A token that the server's development key has signed. */
   token({ user = 'alice', publish = '*', subscribe = '*', ttl = '1h' }: Rights = {}): string {
     const rights = ['--publish', publish, '--subscribe', subscribe];
     const named = ['token', '--user', user, ...rights, '--ttl', ttl, '--data-dir', this.#dataDir];
-    return execFileSync(PROGRAM, named, { encoding: 'utf8', env: environment }).trim();
+    return execFileSync(PROGRAM, named, { encoding: 'utf8', env: ENVIRONMENT }).trim();
   }
 }
 

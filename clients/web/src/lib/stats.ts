@@ -3,6 +3,10 @@ export const STATS = 'system:stats';
 /** Seconds that the charts reach back. */
 export const REACH = 120;
 const GONE_MS = 5000;
+/** The archive is late when something has waited for so long, */
+const LATE_S = 10;
+/** or when nobody has told for so long how far a partition is. */
+const SILENT_MS = 10_000;
 
 export interface Latency {
   count: number;
@@ -49,7 +53,19 @@ export interface Point {
   deliverP50: number | undefined;
   deliverP99: number | undefined;
   connections: number;
-  backlog: number;
+  backlog: number | undefined;
+}
+
+/** How the archive keeps up with the journal. */
+export interface Backlog {
+  /** Frames that wait for it; not known of partitions that nobody speaks for. */
+  frames: number;
+  /** Seconds that the oldest of them has waited. */
+  lag: number;
+  /** Partitions of which something waits for too long. */
+  late: number[];
+  /** Partitions that no worker speaks for. */
+  silent: number[];
 }
 
 interface Heard {
@@ -60,13 +76,21 @@ interface Heard {
 export class Cluster {
   readonly #processes = new Map<string, Heard>();
   readonly #refused = new Map<string, number>();
+  /** When a gateway first spoke of a partition, or a worker last did. */
+  readonly #spokenFor = new Map<number, number>();
   points: Point[] = [];
+  /** As of the last second. */
+  backlog: Backlog = { frames: 0, lag: 0, late: [], silent: [] };
 
   /** Takes what one process tells; what is none is left out. */
   hear(data: unknown, now: number): void {
     const figures = data as Figures | null;
     if (typeof figures?.process !== 'string' || typeof figures.role !== 'string') return;
     this.#processes.set(figures.process, { figures, heard: now });
+    for (const { partition } of figures.partitions ?? []) {
+      if (!this.#spokenFor.has(partition)) this.#spokenFor.set(partition, now);
+    }
+    for (const { partition } of figures.backlog ?? []) this.#spokenFor.set(partition, now);
     for (const [code, count] of Object.entries(figures.refused ?? {})) {
       this.#refused.set(code, (this.#refused.get(code) ?? 0) + count);
     }
@@ -77,6 +101,8 @@ export class Cluster {
     for (const [name, { heard }] of this.#processes) if (now - heard > GONE_MS) this.#processes.delete(name);
     if (this.#processes.size === 0 && this.points.length === 0) return;
     const rate = (name: string) => this.#sum(({ rates }) => rates?.[name] ?? 0);
+    this.backlog = this.#waiting(now);
+    const { frames, silent } = this.backlog;
     const [acknowledge, deliver] = [this.#latency('publish'), this.#latency('deliver')];
     const point: Point = {
       at: now,
@@ -88,7 +114,7 @@ export class Cluster {
       deliverP50: deliver?.p50,
       deliverP99: deliver?.p99,
       connections: this.#sum(({ connections }) => connections ?? 0),
-      backlog: this.backlog.frames,
+      backlog: silent.length > 0 ? undefined : frames,
     };
     this.points = [...this.points, point].slice(-REACH);
   }
@@ -98,11 +124,18 @@ export class Cluster {
     return all.sort((a, b) => a.role.localeCompare(b.role) || a.process.localeCompare(b.process));
   }
 
-  /** Frames that wait for the archive, and how old the oldest is. */
-  get backlog(): { frames: number; lag: number } {
+  #waiting(now: number): Backlog {
     const all = this.processes.flatMap(({ backlog }) => backlog ?? []);
-    const frames = all.reduce((sum, partition) => sum + partition.frames, 0);
-    return { frames, lag: all.reduce((most, { lag_s: lag }) => Math.max(most, lag), 0) };
+    const late = all.filter(({ lag_s: lag }) => lag > LATE_S).map(({ partition }) => partition);
+    const silent = [...this.#spokenFor]
+      .filter(([, at]) => now - at > SILENT_MS)
+      .map(([partition]) => partition);
+    return {
+      frames: all.reduce((sum, partition) => sum + partition.frames, 0),
+      lag: all.reduce((most, { lag_s: lag }) => Math.max(most, lag), 0),
+      late: late.sort((a, b) => a - b),
+      silent: silent.sort((a, b) => a - b),
+    };
   }
 
   /** Each partition as its owner sees it, or else as anybody does. */
@@ -147,6 +180,25 @@ export class Cluster {
     const p50 = all.reduce((sum, one) => sum + one.p50 * one.count, 0) / count;
     return { count, p50, p99: Math.max(...all.map(({ p99 }) => p99)) };
   }
+}
+
+/** What an operator is told while the archive does not keep up; nothing while it does. */
+export function lateness({ frames, lag, late, silent }: Backlog): string {
+  const which = (all: number[]) => (all.length === 1 ? `partition ${all[0]}` : `partitions ${ranges(all)}`);
+  if (silent.length > 0) return `Nobody writes ${which(silent)} to the archive.`;
+  if (late.length === 0) return '';
+  return `The archive is ${lasting(lag)} behind in ${which(late)}: ${shortly(frames)} frames wait for it.`;
+}
+
+/** `0–3, 7`. */
+function ranges(sorted: number[]): string {
+  const found: [number, number][] = [];
+  for (const number of sorted) {
+    const last = found.at(-1);
+    if (last && last[1] === number - 1) last[1] = number;
+    else found.push([number, number]);
+  }
+  return found.map(([from, to]) => (from === to ? `${from}` : `${from}–${to}`)).join(', ');
 }
 
 /** A number as a person reads it at a glance. */

@@ -1,5 +1,5 @@
 /** A cluster on this machine: `cargo xtask up` starts it, and says where everything is. */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import {
   chmodSync,
   closeSync,
@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { connect, type Client, type WebSocketConstructor } from '../../../js/src/index.js';
-import { PROGRAM } from '../../../js/tests/kit/server.js';
+import { ENVIRONMENT, PROGRAM } from '../../../js/tests/kit/server.js';
 
 const ROOT = fileURLToPath(new URL('../../../..', import.meta.url));
 const XTASK = process.env['XTASK'] ?? join(ROOT, 'target/debug/xtask');
@@ -80,6 +80,20 @@ export class Cluster {
     const { WebSocket } = (await import('ws')) as unknown as { WebSocket: WebSocketConstructor };
     const url = this.value('STORMWIRE_URLS').split(',');
     return connect({ url, token: this.value('STORMWIRE_TOKEN'), WebSocket });
+  }
+
+  /** Makes an account an operator's, as the one who runs the cluster does. */
+  grant(name: string, role: string): void {
+    const settings = [
+      '--data-dir',
+      this.value('STORMWIRE_DATA_DIR'),
+      '--set',
+      `archive.url=${this.value('DATABASE_URL')}`,
+    ];
+    execFileSync(PROGRAM, ['identity', 'grant', name, role, ...settings], {
+      encoding: 'utf8',
+      env: ENVIRONMENT,
+    });
   }
 
   /** Kills the gateway that listens there. */
