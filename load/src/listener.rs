@@ -268,9 +268,7 @@ impl Listener {
                         self.period = self.counts.period.get();
                         self.counts.receivers.set(self.counts.receivers.get() + 1);
                     }
-                    if events == 0
-                        && let Some(answer) = self.dialect.alive(payload)
-                    {
+                    if let Some(answer) = self.dialect.alive(payload) {
                         socket::header(answers, kind, answer.len());
                         answers.extend_from_slice(answer);
                     }

@@ -132,7 +132,7 @@ impl Socket {
     }
 
     /// Hands over the next whole message, if there is one; questions whether we live are answered on
-    /// the way.
+    /// the way. Such a message is handed over too: NATS puts events behind its question.
     pub(crate) fn next_message(&mut self) -> Outcome<Option<BytesMut>> {
         if self.dialect.upgrade().is_none() {
             return Ok(answer(&self.incoming)?.map(|length| self.incoming.split_to(length)));
@@ -144,10 +144,12 @@ impl Socket {
             self.incoming.advance(head);
             let payload = self.incoming.split_to(length);
             match kind {
-                TEXT | BINARY => match self.dialect.alive(&payload) {
-                    None => return Ok(Some(payload)),
-                    Some(answer) => self.push(answer),
-                },
+                TEXT | BINARY => {
+                    if let Some(answer) = self.dialect.alive(&payload) {
+                        self.push(answer);
+                    }
+                    return Ok(Some(payload));
+                }
                 PING => {
                     header(&mut self.outgoing, PONG, payload.len());
                     self.outgoing.extend_from_slice(&payload);
@@ -250,6 +252,19 @@ pub(crate) fn parse(bytes: &[u8]) -> Outcome<Option<(u8, usize, usize)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn events_behind_a_question_whether_we_live_are_not_lost() {
+        let server = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let stream = TcpStream::connect(server.local_addr().unwrap()).await.unwrap();
+        let message = b"PING\r\nMSG bench:0 1 2\r\nxx\r\n";
+        let mut incoming = BytesMut::from(&[FINAL | BINARY, message.len() as u8][..]);
+        incoming.extend_from_slice(message);
+        let dialect = Dialect::Nats;
+        let mut socket = Socket { stream, dialect, incoming, outgoing: BytesMut::new() };
+        assert_eq!(socket.next_message().unwrap().unwrap(), message[..]);
+        assert!(socket.outgoing.ends_with(b"PONG\r\n"), "the question is answered");
+    }
 
     #[test]
     fn a_header_has_its_shortest_form() {
