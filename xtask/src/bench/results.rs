@@ -63,7 +63,7 @@ impl Kept {
         let figures = measure()?;
         Ok(Self {
             bench: bench.to_owned(),
-            commit: shell::read(&mut command("git", &["describe", "--always", "--dirty"]))?,
+            commit: commit()?,
             at: shell::read(&mut command("date", &["-u", "+%Y-%m-%dT%H:%M:%SZ"]))?,
             machine: machine(),
             load: [before, load_average()],
@@ -127,6 +127,17 @@ impl Kept {
         let busy = machine.median;
         format!("{prefix}{verdict}, {busy:.2} of {cores} ({})", parts.join(", "))
     }
+}
+
+/// What is measured: the last commit, marked where something else than figures has changed since.
+fn commit() -> Outcome<String> {
+    let mut commit = shell::read(&mut command("git", &["rev-parse", "--short", "HEAD"]))?;
+    let figures = [":!load/results", ":!load/RESULTS.md"];
+    let mut changes = command("git", &["status", "--porcelain", "--untracked-files=no", "--", "."]);
+    if !shell::read(changes.args(figures))?.is_empty() {
+        commit.push_str("-dirty");
+    }
+    Ok(commit)
 }
 
 /// Adds the runs of figures to those of the same name.
