@@ -1,6 +1,6 @@
 //! What members cost a gateway and its subscribers, by the real program on real Redis and NATS. Measured
-//! where `STORMWIRE_MEASURE` says with how many connections, as in
-//! `STORMWIRE_MEASURE=2000 cargo test --release -p stormwire --test e2e measured -- --nocapture`.
+//! where `STORMWIRE_TEST_CONNECTIONS` says with how many connections, as in
+//! `STORMWIRE_TEST_CONNECTIONS=2000 cargo test --release -p stormwire --test e2e measured -- --nocapture`.
 
 use crate::fleet::Fleet;
 use crate::kit::{PATIENCE, Role};
@@ -102,7 +102,8 @@ async fn until_members(gateway: &Role, token: &str, due: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_members_cost() {
-    let connections = std::env::var("STORMWIRE_MEASURE").ok().and_then(|text| text.parse().ok());
+    let connections =
+        std::env::var("STORMWIRE_TEST_CONNECTIONS").ok().and_then(|text| text.parse().ok());
     let Some(connections) = connections else { return };
     let connections: usize = connections;
     let Some(redis) = Redis::start().await else { return };
