@@ -258,7 +258,8 @@ mod tests {
         let server = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let stream = TcpStream::connect(server.local_addr().unwrap()).await.unwrap();
         let message = b"PING\r\nMSG bench:0 1 2\r\nxx\r\n";
-        let mut incoming = BytesMut::from(&[FINAL | BINARY, message.len() as u8][..]);
+        let length = u8::try_from(message.len()).unwrap();
+        let mut incoming = BytesMut::from(&[FINAL | BINARY, length][..]);
         incoming.extend_from_slice(message);
         let dialect = Dialect::Nats;
         let mut socket = Socket { stream, dialect, incoming, outgoing: BytesMut::new() };
