@@ -6,7 +6,8 @@ use serde_json::{Map, Number, Value};
 use std::fmt;
 
 /// A value that was read so.
-pub(crate) struct Distinct(pub(crate) Value);
+#[derive(Debug)]
+pub struct Distinct(pub Value);
 
 impl<'de> Deserialize<'de> for Distinct {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -23,6 +23,7 @@ mod verifier;
 
 pub use access::{Access, Bearer, ChannelGrant, Namespaces, Rules, SYSTEM, Target, decide};
 pub use claims::{ChannelClaims, Claims, TokenClaims, TokenLimits};
+pub use distinct::Distinct;
 pub use keys::KeyError;
 pub use mapping::{ClaimMapping, RoleRights};
 pub use revocations::{Revocation, RevocationFeed, RevocationPage, RevocationUrl};

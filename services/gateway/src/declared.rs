@@ -1,13 +1,15 @@
 //! Namespaces as operators declare them: read from the database, kept in memory, read again as soon as
 //! somebody has changed one.
 
+use crate::schema::{Schema, Schemas};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_archive::{ArchiveError, OperatorLine, Setting, Settings};
 use stormwire_telemetry::{Quiet, Tasks};
-use stormwire_tokens::{Namespaces, Rules};
+use stormwire_tokens::{Access, Namespaces, Rules};
 use tokio::sync::Mutex;
 use utoipa::ToSchema;
 
@@ -28,6 +30,11 @@ pub(crate) struct Declaration {
     /// `everyone`, `channel_token`, `operators` or `nobody`. What is left out is `granted`.
     #[schema(value_type = Object)]
     pub(crate) rules: Rules,
+    /// A JSON Schema (2020-12, or what `$schema` says) that the data of every event published to it must
+    /// follow. Formats are asserted; a `$ref` is `#/…` and leads nowhere back to itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub(crate) schema: Option<Value>,
 }
 
 /// A declared namespace.
@@ -44,6 +51,7 @@ pub(crate) struct Declared {
 pub(crate) struct DeclaredNamespaces {
     settings: Arc<dyn Settings>,
     namespaces: Namespaces,
+    schemas: Schemas,
     /// The newest change that was read.
     seen: Arc<Mutex<Option<u64>>>,
 }
@@ -54,9 +62,10 @@ impl DeclaredNamespaces {
     pub(crate) fn start(
         settings: Arc<dyn Settings>,
         namespaces: Namespaces,
+        schemas: Schemas,
         tasks: &Tasks,
     ) -> Self {
-        let declared = Self { settings, namespaces, seen: Arc::default() };
+        let declared = Self { settings, namespaces, schemas, seen: Arc::default() };
         let (follower, stop) = (declared.clone(), tasks.token());
         tasks.spawn("namespaces", async move {
             stop.run_until_cancelled(follower.follow()).await;
@@ -83,10 +92,34 @@ impl DeclaredNamespaces {
         if *seen == Some(newest) {
             return Ok(());
         }
-        let rules = self.all().await?.into_iter().map(|one| (one.name, one.declaration.rules));
-        self.namespaces.declare(rules.collect::<HashMap<_, _>>());
+        let (mut rules, mut schemas) = (HashMap::new(), HashMap::new());
+        for Declared { name, declaration, .. } in self.all().await? {
+            let schema = declaration.schema.as_ref().map(|schema| self.compiled(&name, schema));
+            let readable = schema.as_ref().is_none_or(Option::is_some);
+            let publish = if readable { declaration.rules.publish } else { Access::Nobody };
+            rules.insert(name.clone(), Rules { publish, ..declaration.rules });
+            schemas.extend(schema.flatten().map(|schema| (name, schema)));
+        }
+        // Whoever may publish by the new rules is held to the new schemas.
+        self.schemas.declare(schemas);
+        self.namespaces.declare(rules);
         *seen = Some(newest);
         Ok(())
+    }
+
+    /// Compiles it unless that was done before. One that this program cannot compile was declared by
+    /// another version: nothing can be held against it.
+    fn compiled(&self, namespace: &str, schema: &Value) -> Option<Arc<Schema>> {
+        let known = self.schemas.named(namespace).filter(|known| known.declared() == schema);
+        known.or_else(|| match Schema::compile(schema) {
+            Ok(schema) => Some(Arc::new(schema)),
+            Err(refusal) => {
+                if let Some(suppressed) = UNREAD.ready() {
+                    tracing::error!(namespace, %refusal, suppressed, "the schema of a namespace cannot be read; nobody may publish there");
+                }
+                None
+            }
+        })
     }
 
     /// All of them, by name.
@@ -132,8 +165,8 @@ fn declared(setting: Setting) -> Declared {
         if let Some(suppressed) = UNREAD.ready() {
             tracing::error!(namespace = setting.name, %error, suppressed, "a namespace cannot be read; nobody is let in");
         }
-        let rules = Rules::all(stormwire_tokens::Access::Nobody);
-        Declaration { description: setting.body.clone(), rules }
+        let rules = Rules::all(Access::Nobody);
+        Declaration { description: setting.body.clone(), rules, schema: None }
     });
     Declared { name: setting.name, declaration, version: setting.version }
 }

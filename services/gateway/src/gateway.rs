@@ -9,6 +9,7 @@ use crate::presence::Rooms;
 use crate::reader::{HistoryBounds, Reader};
 use crate::receipts::Receipts;
 use crate::render;
+use crate::schema::Schemas;
 use crate::session::SessionContext;
 use crate::witness::Records;
 use crate::{tail, ws};
@@ -173,6 +174,7 @@ impl Gateway {
             hub,
             ingest,
             rooms,
+            schemas: Schemas::default(),
             receipts: Arc::new(receipts),
             connections,
             limits: Arc::clone(&ports.limits),
@@ -209,7 +211,8 @@ impl Gateway {
     /// Follows what operators set, and serves the routes with which they do.
     #[must_use]
     pub fn with_settings(mut self, settings: Arc<dyn Settings>, namespaces: Namespaces) -> Self {
-        self.declared = Some(DeclaredNamespaces::start(settings, namespaces, &self.tasks));
+        let schemas = self.context.schemas.clone();
+        self.declared = Some(DeclaredNamespaces::start(settings, namespaces, schemas, &self.tasks));
         self
     }
 

@@ -11,6 +11,7 @@ use crate::ingest::Ingest;
 use crate::presence::Rooms;
 use crate::reader::{Reader, Who};
 use crate::receipts::Receipts;
+use crate::schema::Schemas;
 use crate::session::SessionContext;
 use admin::AdminState;
 use axum::Router;
@@ -49,6 +50,7 @@ pub(crate) struct HttpState {
     pub(crate) ingest: Ingest,
     pub(crate) hub: Arc<Hub>,
     pub(crate) rooms: Rooms,
+    pub(crate) schemas: Schemas,
     pub(crate) reader: Arc<Reader>,
     pub(crate) receipts: Arc<Receipts>,
     pub(crate) archive: Arc<dyn Archive>,
@@ -78,6 +80,7 @@ impl HttpState {
             ingest: context.ingest.clone(),
             hub: Arc::clone(&context.hub),
             rooms: context.rooms.clone(),
+            schemas: context.schemas.clone(),
             reader: Arc::clone(&context.reader),
             receipts: Arc::clone(&context.receipts),
             archive,

@@ -25,6 +25,7 @@ mod reader;
 mod receipts;
 mod render;
 mod replies;
+mod schema;
 mod session;
 #[cfg(test)]
 mod simulation;

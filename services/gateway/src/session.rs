@@ -14,7 +14,8 @@ use crate::reader::Reader;
 use crate::receipts::Receipts;
 use crate::render;
 use crate::replies::Replies;
-use std::collections::{HashMap, HashSet};
+use crate::schema::{Schema, Schemas};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -57,6 +58,7 @@ pub(crate) struct SessionContext {
     pub(crate) reader: Arc<Reader>,
     pub(crate) ingest: Ingest,
     pub(crate) rooms: Rooms,
+    pub(crate) schemas: Schemas,
     pub(crate) receipts: Arc<Receipts>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) limits: Arc<Limits>,
@@ -83,9 +85,10 @@ struct SignedIn {
     limits: OwnLimits,
     producer: Option<Arc<str>>,
     session: Box<str>,
-    /// Channels that the token lets this connection publish to, checked before, and by which rules.
-    publishes_to: HashSet<Channel>,
-    rules: u64,
+    /// Channels that the token lets this connection publish to, checked before, with what their data must
+    /// look like; and by which version of rules and schemas.
+    publishes_to: HashMap<Channel, Option<Arc<Schema>>>,
+    decided_by: (u64, u64),
 }
 
 /// One connection's state.
@@ -253,10 +256,12 @@ impl Session {
         publish: &Publish<'_>,
     ) -> Result<Channel, (Option<Channel>, Refusal)> {
         let Some(signed_in) = &mut self.signed_in else { return Err((None, connect_first())) };
-        signed_in.forget_old_decisions();
-        let channel = match signed_in.publishes_to.get(publish.channel.as_ref()) {
-            Some(known) => known.clone(),
-            None => signed_in.allow_publish(&publish.channel)?,
+        let schemas = &self.context.schemas;
+        signed_in.forget_old_decisions(schemas);
+        let known = signed_in.publishes_to.get_key_value(publish.channel.as_ref());
+        let (channel, schema) = match known {
+            Some((channel, schema)) => (channel.clone(), schema.clone()),
+            None => signed_in.allow_publish(&publish.channel, schemas)?,
         };
         let fail = |refusal| (Some(channel.clone()), refusal);
         if publish.seq.is_some() && signed_in.producer.is_none() {
@@ -285,6 +290,10 @@ impl Session {
             None => self.context.limits.admit(&subject, cost).await,
         };
         admitted.map_err(fail)?;
+        // After the limits: what is refused here has cost something too.
+        if let Some(schema) = schema {
+            schema.check(&publish.events).map_err(fail)?;
+        }
         Ok(channel)
     }
 

@@ -4,6 +4,7 @@ use super::HttpState;
 use super::query::Parameters;
 use crate::declared::{Declaration, Declared, DeclaredNamespaces};
 use crate::reader::archive_refusal;
+use crate::schema::Schema;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{FromRef, FromRequestParts, Path, State};
@@ -177,6 +178,9 @@ async fn declare(
     if declaration.description.len() > DESCRIPTION_BYTES_MAX {
         let problem = format!("at most {DESCRIPTION_BYTES_MAX} bytes");
         return Err(Refusal::invalid_field("description", problem).into());
+    }
+    if let Some(schema) = &declaration.schema {
+        Schema::compile(schema)?;
     }
     let detail = serde_json::to_string(&declaration).unwrap_or_default();
     let line = state.line(&operator, "namespace_declared", &name, detail);

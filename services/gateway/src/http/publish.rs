@@ -281,7 +281,10 @@ impl<'a> Publish<'a> {
             let bytes = events.as_bytes().len() as u64;
             let cost = Cost { events: events.len() as u64, bytes, ..Cost::default() };
             let ticket = ticket as u64;
-            if let Err(refusal) = self.caller.admit(Some(channel.as_str()), cost).await {
+            let admitted = self.caller.admit(Some(channel.as_str()), cost).await;
+            let schema = self.state.schemas.of(&channel);
+            let checked = admitted.and_then(|()| schema.map_or(Ok(()), |one| one.check(&events)));
+            if let Err(refusal) = checked {
                 answers.answer(ticket, Err(refusal));
                 continue;
             }

@@ -1,7 +1,8 @@
 //! Who a connection is: by the token it began with, those that replace it, and channel tokens beside it.
 
 use super::{CONNECT_WITHIN, HEARTBEAT, KNOWN_CHANNELS_MAX, Session, SessionContext, SignedIn};
-use std::collections::HashSet;
+use crate::schema::{Schema, Schemas};
+use std::collections::HashMap;
 use std::sync::Arc;
 use stormwire_core::{Channel, CloseCode, ErrorCode, Pattern, Refusal};
 use stormwire_journal::publish::ProducerKey;
@@ -96,11 +97,11 @@ impl Session {
         self.deadline_changed = true;
         self.signed_in = Some(SignedIn {
             limits: stormwire_web::own_limits(&claims.limits),
-            rules: claims.namespaces.version(),
+            decided_by: (claims.namespaces.version(), self.context.schemas.version()),
             claims,
             producer,
             session,
-            publishes_to: HashSet::new(),
+            publishes_to: HashMap::new(),
         });
         self.announce_producer();
         Ok(())
@@ -193,19 +194,21 @@ impl SessionContext {
 
 impl SignedIn {
     /// What was decided by rules that have changed since is decided anew.
-    pub(super) fn forget_old_decisions(&mut self) {
-        let rules = self.claims.namespaces.version();
-        if rules != self.rules {
-            self.rules = rules;
+    pub(super) fn forget_old_decisions(&mut self, schemas: &Schemas) {
+        let now = (self.claims.namespaces.version(), schemas.version());
+        if now != self.decided_by {
+            self.decided_by = now;
             self.publishes_to.clear();
         }
     }
 
-    /// Checks a channel that this connection has not published to before, and remembers it.
+    /// Checks a channel that this connection has not published to before, and remembers it with what its
+    /// data must look like.
     pub(super) fn allow_publish(
         &mut self,
         text: &str,
-    ) -> Result<Channel, (Option<Channel>, Refusal)> {
+        schemas: &Schemas,
+    ) -> Result<(Channel, Option<Arc<Schema>>), (Option<Channel>, Refusal)> {
         let channel =
             stormwire_wire::protocol::channel("channel", text).map_err(|no| (None, no))?;
         let decided = self.claims.require(Action::Publish, Target::Channel(text));
@@ -213,7 +216,8 @@ impl SignedIn {
         if self.publishes_to.len() >= KNOWN_CHANNELS_MAX {
             self.publishes_to.clear();
         }
-        self.publishes_to.insert(channel.clone());
-        Ok(channel)
+        let schema = schemas.of(&channel);
+        self.publishes_to.insert(channel.clone(), schema.clone());
+        Ok((channel, schema))
     }
 }

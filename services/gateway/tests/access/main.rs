@@ -6,3 +6,4 @@ mod admin;
 mod kit;
 mod revocation;
 mod rights;
+mod schemas;
