@@ -198,7 +198,8 @@ impl Session {
             Ok(Request { id, op }) => {
                 let own = self.signed_in.as_ref().map(|signed_in| &signed_in.limits);
                 let handled = match self.accepted.place.operation(own) {
-                    Ok(()) => self.handle(id.clone(), op).await,
+                    // Boxed: a connection, which mostly waits, does not keep room for what it seldom does.
+                    Ok(()) => Box::pin(self.handle(id.clone(), op)).await,
                     limited => limited,
                 };
                 if let Err(refusal) = handled {
@@ -287,7 +288,7 @@ impl Session {
         let cost = Cost { events, bytes, ..Cost::default() };
         let admitted = match self.context.limits.try_admit(&subject, cost) {
             Some(decided) => decided,
-            None => self.context.limits.admit(&subject, cost).await,
+            None => Box::pin(self.context.limits.admit(&subject, cost)).await,
         };
         admitted.map_err(fail)?;
         // After the limits: what is refused here has cost something too.

@@ -85,7 +85,7 @@ async fn run(ws: WebSocket, context: Arc<SessionContext>, accepted: Accepted) {
     let mut socket = Socket::new(ws, context.config.queue_bytes);
     socket.outbox().set_codec(accepted.codec);
     let mut session = Session::new(context, accepted, Arc::clone(socket.outbox()));
-    session.sign_in_by_header().await;
+    Box::pin(session.sign_in_by_header()).await;
     socket.wake_at(Some(session.deadline()));
     loop {
         match socket.next(session.may_read()).await {
