@@ -52,6 +52,11 @@ CASES = {
     "StormwireBacklogGrows": dict(
         severity="P2", counters=[(f'stormwire_persist_backlog_frames{{{POD},partition="3"}}', 0, 500)],
         gauges=[(f'stormwire_persist_lag_seconds{{{POD},partition="3"}}', 2, 600)]),
+    # Of two workers the one with half of the partitions goes, and nobody takes them over.
+    "StormwirePersistUnowned": dict(
+        severity="P1", gauges=[(f"stormwire_partitions{{{POD}}}", 16, 16),
+                               ('stormwire_persist_partitions_owned{namespace="s",pod="w1"}', 8, 8),
+                               ('stormwire_persist_partitions_owned{namespace="s",pod="w2"}', 8, None)]),
     "StormwirePersistStopped": dict(
         severity="P1", gauges=[(f'stormwire_persist_stopped{{{POD},partition="3",reason="rewound"}}', 0, 1)]),
     "StormwireEventsMissing": dict(

@@ -198,8 +198,9 @@ WORKERS = [
         panel("Backlog", "short", "Frames in the journal and not in the archive, by partition; this scales the workers.",
               (level("stormwire_persist_backlog_frames", by="partition", how="max"), "{{partition}}")),
         panel("Lag", "s", "Age of the oldest frame that is not in the archive.", (level("stormwire_persist_lag_seconds", by="partition", how="max"), "{{partition}}")),
-        panel("Partitions", "short", "Partitions that each worker persists; together they must be all.",
-              (level("stormwire_persist_partitions_owned", by="pod"), "{{pod}}")),
+        panel("Partitions", "short", "Partitions that each worker persists; together they must be all that there are.",
+              (level("stormwire_persist_partitions_owned", by="pod"), "{{pod}}"),
+              (level("stormwire_partitions", how="max"), "all")),
     ]),
     ("Persisting", [
         panel("Events", "short", "Events stored in the archive.", (total("stormwire_persist_events_total", by="pod"), "{{pod}}")),

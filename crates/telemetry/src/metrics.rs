@@ -160,6 +160,8 @@ metrics! {
     PERSIST_BATCH_SECONDS Histogram Seconds "stormwire_persist_batch_seconds";
     /// Batches that were not stored, by reason (lease_lost, ledger_moved, unavailable).
     PERSIST_FAILURES Counter Count "stormwire_persist_failures_total";
+    /// Partitions that there are, as a gateway was told: each is one worker's to persist.
+    PARTITIONS Gauge Count "stormwire_partitions";
     /// Partitions that this worker persists.
     PERSIST_PARTITIONS_OWNED Gauge Count "stormwire_persist_partitions_owned";
     /// 1 while a partition is not persisted until an operator acts, by partition and reason (rewound, newer_version, settings).

@@ -24,7 +24,7 @@ use stormwire_core::{Clock, CloseCode, PartitionCount};
 use stormwire_journal::{Journal, Peers};
 use stormwire_limits::Limits;
 use stormwire_presence::{Presence, Signals};
-use stormwire_telemetry::Tasks;
+use stormwire_telemetry::{Tasks, metrics as names};
 use stormwire_tokens::{Namespaces, Verifier};
 use stormwire_web::{TrustedProxies, WebConfig};
 use stormwire_wire::protocol::ServerMessage;
@@ -137,6 +137,7 @@ impl Gateway {
     #[must_use]
     pub fn new(config: GatewayConfig, ports: GatewayPorts) -> Self {
         let tasks = Tasks::new();
+        metrics::gauge!(names::PARTITIONS).set(f64::from(config.partitions.get()));
         let hub = Arc::new(Hub::new(config.partitions, config.recent_bytes));
         hub.measure(Arc::clone(&ports.clock));
         for feed in hub.feeds() {
