@@ -80,6 +80,9 @@ pub(crate) struct Accepted {
     pub(crate) place: Connection,
 }
 
+/// A channel that may be published to, and what its data must look like.
+type Publishable = (Channel, Option<Arc<Schema>>);
+
 struct SignedIn {
     claims: Arc<Claims>,
     limits: OwnLimits,

@@ -1,7 +1,9 @@
 //! Who a connection is: by the token it began with, those that replace it, and channel tokens beside it.
 
-use super::{CONNECT_WITHIN, HEARTBEAT, KNOWN_CHANNELS_MAX, Session, SessionContext, SignedIn};
-use crate::schema::{Schema, Schemas};
+use super::{
+    CONNECT_WITHIN, HEARTBEAT, KNOWN_CHANNELS_MAX, Publishable, Session, SessionContext, SignedIn,
+};
+use crate::schema::Schemas;
 use std::collections::HashMap;
 use std::sync::Arc;
 use stormwire_core::{Channel, CloseCode, ErrorCode, Pattern, Refusal};
@@ -208,7 +210,7 @@ impl SignedIn {
         &mut self,
         text: &str,
         schemas: &Schemas,
-    ) -> Result<(Channel, Option<Arc<Schema>>), (Option<Channel>, Refusal)> {
+    ) -> Result<Publishable, (Option<Channel>, Refusal)> {
         let channel =
             stormwire_wire::protocol::channel("channel", text).map_err(|no| (None, no))?;
         let decided = self.claims.require(Action::Publish, Target::Channel(text));
