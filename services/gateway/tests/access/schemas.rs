@@ -75,10 +75,14 @@ async fn what_is_not_as_declared_is_refused_everywhere_and_not_stored() {
     assert_eq!((status, statuses), (207, vec![json!(200), json!(400)]), "{results}");
     let stored = declared.stored().await;
     assert_eq!(stored, [json!("before"), json!({"n": 3}), json!({"n": 4}), json!({"n": 4})]);
+    // Another schema by the same rules.
+    declared.declare(json!({"type": "string"})).await;
+    let answer = ask(&mut socket, publish(4, json!([{"data": {"n": 6}}]))).await;
+    assert_eq!(answer["code"], "invalid_field", "{answer}");
     // Taken back, everything goes again.
     let admin = &cluster.admin;
     assert_eq!(declared.call(Method::DELETE, NAMESPACE, admin, Value::Null).await.0, 204);
-    let answer = ask(&mut socket, publish(4, json!([{"data": "after"}]))).await;
+    let answer = ask(&mut socket, publish(5, json!([{"data": 7}]))).await;
     assert_eq!(answer["op"], "published", "{answer}");
 }
 
