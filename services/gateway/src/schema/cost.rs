@@ -13,6 +13,9 @@ const PARTS_MAX: u64 = 5_000;
 const DEPTH_MAX: usize = 100;
 /// Keywords whose values are data, in which nothing is a reference.
 const DATA: [&str; 5] = ["const", "enum", "default", "example", "examples"];
+/// Keywords whose values are parts by names of the operator's own, which are no keywords.
+const NAMED: [&str; 6] =
+    ["$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"];
 /// Keywords by which a part could be reached otherwise than by `#/…`.
 const OTHER_WAYS: [&str; 6] = [
     "$dynamicRef",
@@ -67,6 +70,11 @@ impl<'a> Counter<'a> {
                         (name, Value::String(_) | Value::Bool(_)) if OTHER_WAYS.contains(&name) => {
                             return Err(format!("{name} is not supported; refer by #/… instead"));
                         }
+                        (name, Value::Object(named)) if NAMED.contains(&name) => {
+                            named.values().try_fold(1_u64, |parts, part| {
+                                Ok::<_, String>(parts.saturating_add(self.parts(part, depth + 2)?))
+                            })?
+                        }
                         (_, value) => self.parts(value, depth + 1)?,
                     };
                     parts = parts.saturating_add(more);
@@ -105,7 +113,9 @@ mod tests {
         let direct = json!({"$ref": "#"});
         let by_two =
             json!({"$defs": {"a": {"not": {"$ref": "#/$defs/b"}}, "b": {"$ref": "#/$defs/a"}}});
-        for schema in [direct, by_two] {
+        // What a property is called does not hide it.
+        let by_name = json!({"properties": {"default": {"properties": {"enum": {"$ref": "#"}}}}});
+        for schema in [direct, by_two, by_name] {
             assert!(check(&schema).unwrap_err().contains("leads back to itself"), "{schema}");
         }
     }
