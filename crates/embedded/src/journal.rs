@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use sqlx::{Row as _, SqliteConnection};
 use std::sync::Arc;
+use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition, PartitionCount, Timestamp};
 use stormwire_journal::{AppendError, Journal, JournalError, SavedTable, StoredFrame, Tail, Tip};
 
@@ -193,6 +194,11 @@ fn unavailable(error: WriteError) -> JournalError {
 
 #[async_trait]
 impl Journal for EmbeddedJournal {
+    fn stale_max(&self) -> Duration {
+        // There is one who answers.
+        Duration::ZERO
+    }
+
     async fn open(&self, partition: Partition) -> Result<Tip, JournalError> {
         if let Some(tip) = self.logs.tip(partition) {
             return Ok(tip);

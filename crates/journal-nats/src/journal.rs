@@ -33,6 +33,10 @@ const LIVE_WAITING_MAX: usize = 4 * 1024;
 const EPOCH_FRESH_FOR: Duration = Duration::from_secs(5);
 /// Longest time to make a stream: a new group of replicas elects its first leader meanwhile.
 const CREATE_DEADLINE: Duration = Duration::from_secs(10);
+/// A stream's leader that is cut off from the others steps down when it finds that it has not heard of
+/// them for ten seconds, and it looks every ten seconds (`lostQuorumInterval` and
+/// `lostQuorumCheckInterval` of nats-server's `raft.go`).
+const STALE_MAX: Duration = Duration::from_secs(22);
 
 /// The journal on JetStream.
 pub struct NatsJournal {
@@ -200,6 +204,11 @@ fn tip(epoch: Epoch, info: &StreamInfo) -> Tip {
 
 #[async_trait]
 impl Journal for NatsJournal {
+    fn stale_max(&self) -> Duration {
+        // Of one server there is no other that could answer beside it.
+        if self.config.replicas > 1 { STALE_MAX } else { Duration::ZERO }
+    }
+
     async fn open(&self, partition: Partition) -> Result<Tip, JournalError> {
         let epoch = self.find_epoch(partition).await?.unwrap_or(Epoch::FIRST);
         let wanted = settings::wanted(&self.config, partition, epoch);

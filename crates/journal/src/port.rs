@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition, Timestamp};
 
 /// A frame as the journal keeps it.
@@ -111,6 +112,11 @@ pub type Tail = BoxStream<'static, TailEvent>;
 /// call ends within the engine's deadline.
 #[async_trait]
 pub trait Journal: Send + Sync + 'static {
+    /// How long one that may not write the log any more can go on answering beside the one that may, as a
+    /// leader does that is cut off from the others: what is said to be missing is believed when it has
+    /// stayed so for longer.
+    fn stale_max(&self) -> Duration;
+
     /// Makes the partition's log if it is not there, checks its settings, and says where it stands.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition};
 use stormwire_journal::{AppendError, Journal, JournalError, SavedTable, StoredFrame, Tail, Tip};
 
@@ -17,6 +18,11 @@ pub trait AroundJournal: Send + Sync + 'static {
     /// How a call to the one within is made.
     fn make<'a, T: Send + 'static>(&'a self, call: BoxFuture<'static, T>) -> BoxFuture<'a, T> {
         call
+    }
+
+    /// [`Journal::stale_max`].
+    fn stale_max(&self) -> Duration {
+        self.journal().stale_max()
     }
 
     /// [`Journal::open`].
@@ -162,6 +168,10 @@ impl<D> Deref for Decorated<D> {
 
 #[async_trait]
 impl<D: AroundJournal> Journal for Decorated<D> {
+    fn stale_max(&self) -> Duration {
+        self.0.stale_max()
+    }
+
     async fn open(&self, partition: Partition) -> Result<Tip, JournalError> {
         self.0.open(partition).await
     }

@@ -4,6 +4,7 @@
 
 mod collect;
 mod count;
+mod doubt;
 mod latest;
 mod refusals;
 mod scan;
@@ -14,6 +15,8 @@ pub(crate) use turns::Who;
 
 use crate::hub::{Hub, Selection, after_frame, next_frame};
 use collect::{Collector, continue_from, of_archive, page_of_recent};
+pub(crate) use doubt::Above;
+use doubt::Doubts;
 pub(crate) use latest::Latest;
 use parking_lot::Mutex;
 use refusals::behind;
@@ -99,6 +102,7 @@ pub struct Reader {
     turns: Arc<Turns>,
     who: Who,
     scans: Arc<Scans>,
+    doubts: Arc<Doubts>,
     /// Where each partition's journal went on by itself, and when that was asked.
     starts: Arc<[Mutex<Option<Start>>]>,
 }
@@ -111,9 +115,10 @@ impl Reader {
         bounds: HistoryBounds,
     ) -> Self {
         let scans = Arc::new(Scans::new(hub.partitions()));
+        let doubts = Arc::new(Doubts::new(hub.partitions(), journal.stale_max()));
         let starts = hub.partitions().all().map(|_| Mutex::default()).collect();
         let turns = Turns::new(bounds);
-        Self { hub, journal, archive, turns, who: Who::OURSELVES, scans, starts }
+        Self { hub, journal, archive, turns, who: Who::OURSELVES, scans, doubts, starts }
     }
 
     /// The same reader, in the line of `who`.
@@ -192,41 +197,6 @@ impl Reader {
                 self.archive.history_of_prefix(partition, prefix, after, limit, bytes, from).await
             }
         }
-    }
-
-    /// For somebody who stands above what is known here: that is behind, or there is nothing up there.
-    async fn above(&self, partition: Partition, after: Position) -> Result<Page, Refusal> {
-        let (next, gaps) = match self.end_below(partition, after).await? {
-            Some(end) => (end, vec![(after, end)]),
-            None => (after, Vec::new()),
-        };
-        Ok(Page { next: Some(next), gaps, ..Page::default() })
-    }
-
-    /// The end of the partition's log, if `position` is above it, by the word of the one who may write
-    /// it. What it says of its end may be older than its newest frame: the frame decides.
-    ///
-    /// # Errors
-    /// `journal_unavailable`.
-    pub async fn end_below(
-        &self,
-        partition: Partition,
-        position: Position,
-    ) -> Result<Option<Position>, Refusal> {
-        let tip = self.log(partition).await?;
-        let end = after_frame(tip.epoch, tip.last);
-        if position <= end {
-            return Ok(None);
-        }
-        let seq = position.offset.seq();
-        let is_there = position.epoch == tip.epoch
-            && self
-                .journal
-                .frame(partition, tip.epoch, seq)
-                .await
-                .map_err(journal_refusal)?
-                .is_some();
-        Ok((!is_there).then_some(end))
     }
 
     /// The newest events before `before` (or of all, without it), ascending.
@@ -381,9 +351,10 @@ impl Reader {
         (limit, bytes): (usize, usize),
         asked: Instant,
     ) -> Result<Page, Refusal> {
-        let mut scan = self.scans.read(&*self.journal, partition, from, asked).await?;
+        let ports = (&*self.journal, &*self.doubts);
+        let mut scan = self.scans.read(ports, partition, from, asked).await?;
         if scan.is_stale && scan.from(next_frame(from)).next().is_none() {
-            scan = self.scans.read(&*self.journal, partition, from, Instant::now()).await?;
+            scan = self.scans.read(ports, partition, from, Instant::now()).await?;
         }
         if from > scan.tip {
             return self.above(partition, from).await;
@@ -395,7 +366,7 @@ impl Reader {
         for scanned in scan.from(next_frame(from)) {
             let goes_on = match scanned {
                 Scanned::Frame(frame) => collector.take(scan.epoch, frame),
-                Scanned::Missing(seq) => collector.skip(scan.epoch, *seq),
+                Scanned::Missing { seq, .. } => collector.skip(scan.epoch, *seq),
                 Scanned::End { onward, lost_from, .. } => {
                     collector.end(scan.epoch, *onward, *lost_from)
                 }

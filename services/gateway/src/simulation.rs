@@ -1,12 +1,14 @@
 //! The live side of a gateway against a real engine, by seed: whoever joins wherever, is parked, cut off
 //! and comes back, sees exactly its channels' log: no hole, nothing twice, in order.
 //!
-//! Hub, feeder and reader are driven step by step, while frames are published, persisted and trimmed and
-//! tails lag, stop and start.
+//! Two kinds of worlds. In one, hub, feeder and reader are driven step by step, with tails that lag, stop
+//! and start. In the other, a tail runs as it does in a gateway, against a journal that drops, doubles and
+//! exchanges live frames, answers late, with holes, and by the mouth of an old leader.
 //!
 //! `STORMWIRE_SEED=n` runs one seed; `STORMWIRE_SEEDS=n` runs as many, `STORMWIRE_SEEDS=a..b` those.
 
 mod reader;
+mod tail;
 mod world;
 
 use crate::hub::Hub;
@@ -16,11 +18,11 @@ use stormwire_core::{Clock, SystemClock};
 use stormwire_embedded::{Embedded, EmbeddedConfig, PoolConfig};
 use stormwire_telemetry::Tasks;
 use stormwire_testkit::Folder;
-use stormwire_testkit::faults::each_seed;
+use stormwire_testkit::faults::{each_seed, seeds};
 use tokio::runtime::Builder;
 use world::{Summary, World};
 
-/// Seeds of a usual run.
+/// Seeds of a usual run of each kind.
 const SEEDS: u64 = 500;
 
 /// What a client meets.
@@ -63,4 +65,25 @@ fn each_reader_sees_exactly_its_log_whatever_happens_on_the_way() {
         assert!(totals.persisted > 0 && totals.trimmed > 0 && totals.restarts > 0);
         assert!(totals.left_out > 0, "latest leaves something out");
     }
+}
+
+#[test]
+fn a_tail_repairs_whatever_the_journal_does_to_it() {
+    let summaries = seeds(SEEDS, tail::run);
+    let mut totals = tail::Summary::default();
+    summaries.iter().for_each(|summary| totals.add(summary));
+    println!("{totals:?}");
+    if summaries.len() > 1 {
+        assert!(totals.faults > 0 && totals.events > 0 && totals.given > 0 && totals.cuts > 0);
+        assert!(totals.persisted > 0 && totals.trimmed > 0 && totals.epochs > 0);
+        assert!(totals.gaps > 0, "what is lost is told");
+    }
+}
+
+/// `lying-old-leader`. Proves: while one that is cut off answers from its shorter log beside the one that
+/// leads, no reader is told of a gap, wherever it stands, and each is given all.
+#[test]
+fn lying_old_leader() {
+    let summaries = seeds(20, tail::lying_old_leader);
+    assert!(summaries.iter().all(|summary| summary.gaps == 0 && summary.given > 0));
 }

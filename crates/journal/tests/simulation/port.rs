@@ -4,6 +4,7 @@ use crate::log::Log;
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use stormwire_core::{Epoch, FrameSeq, Partition};
 use stormwire_journal::{AppendError, Journal, JournalError, SavedTable, StoredFrame, Tail, Tip};
 use tokio::runtime::Builder;
@@ -48,6 +49,10 @@ impl Port {
 
 #[async_trait]
 impl Journal for Port {
+    fn stale_max(&self) -> Duration {
+        Duration::ZERO
+    }
+
     async fn open(&self, _: Partition) -> Result<Tip, JournalError> {
         self.ask(|log, _| log.tip())
     }

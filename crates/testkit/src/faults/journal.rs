@@ -225,6 +225,10 @@ impl AroundJournal for FaultyJournal {
         Box::pin(std::future::ready(self.world.engine(call)))
     }
 
+    fn stale_max(&self) -> Duration {
+        OLD_LEADER_MAX
+    }
+
     async fn open(&self, partition: Partition) -> Result<Tip, JournalError> {
         self.before(partition).await?;
         let journal = Arc::clone(&self.journal);

@@ -2,7 +2,7 @@
 
 use super::HttpState;
 use super::query::{InPath, parse_position};
-use crate::reader::archive_refusal;
+use crate::reader::{Above, archive_refusal};
 use axum::body::Body;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -87,7 +87,9 @@ pub(super) async fn put(
     })?;
     let position = parse_position("position", &asked.position)?;
     let partition = channel.partition(state.partitions);
-    if let Some(end) = state.reader.end_below(partition, position).await? {
+    // A doubt is enough: nothing is lost by a refusal.
+    let above = state.reader.end_below(partition, position).await?;
+    if let Above::Nothing(end) | Above::Doubted(end) = above {
         let problem = format!("{position} lies above {end}, the end of what there is");
         return Err(Refusal::invalid_field("position", problem).into());
     }

@@ -3,6 +3,7 @@
 //! A partition is read by one at a time. Who waited meanwhile takes the frames that were read if they
 //! are those that it needs, so that a thousand readers of quiet channels cost two reads, not a thousand.
 
+use super::doubt::Doubts;
 use super::journal_refusal;
 use crate::hub::{RecentFrame, after_frame, next_frame};
 use parking_lot::Mutex;
@@ -24,8 +25,9 @@ const KEPT: usize = 4;
 pub(super) enum Scanned {
     /// What stands there.
     Frame(RecentFrame),
-    /// Nothing that anybody can read, by the word of the one who may write the log.
-    Missing(FrameSeq),
+    /// Nothing that anybody can read: nothing at all by the word of the one who may write the log, or what
+    /// is there is none.
+    Missing { seq: FrameSeq, is_there: bool },
     /// The end of the epoch: readers go on at `onward`. With `lost_from`, what stood from there on is
     /// lost; so is, for whoever stands behind `seq`, what it has not seen. Unless a frame that is there says
     /// so, the log has gone or ends before `seq`.
@@ -36,7 +38,7 @@ impl Scanned {
     const fn seq(&self) -> FrameSeq {
         match self {
             Self::Frame(frame) => frame.seq,
-            Self::Missing(seq) | Self::End { seq, .. } => *seq,
+            Self::Missing { seq, .. } | Self::End { seq, .. } => *seq,
         }
     }
 }
@@ -108,7 +110,7 @@ impl Scans {
     /// The frames behind `from`, at least one if there was one when it was asked for.
     pub(super) async fn read(
         &self,
-        journal: &dyn Journal,
+        (journal, doubts): (&dyn Journal, &Doubts),
         partition: Partition,
         from: Position,
         asked: Instant,
@@ -121,7 +123,7 @@ impl Scans {
             let is_stale = scan.begun <= asked;
             return Ok(Seen { scan, is_stale });
         }
-        let scan = Arc::new(scan(journal, partition, from.epoch, due).await?);
+        let scan = Arc::new(scan((journal, doubts), partition, from.epoch, due).await?);
         let mut kept = self.kept.lock();
         kept.push_back(Arc::clone(&scan));
         if kept.len() > KEPT {
@@ -133,7 +135,7 @@ impl Scans {
 }
 
 async fn scan(
-    journal: &dyn Journal,
+    (journal, doubts): (&dyn Journal, &Doubts),
     partition: Partition,
     epoch: Epoch,
     first: FrameSeq,
@@ -168,10 +170,32 @@ async fn scan(
         let lost_from = (first > log.last + 1).then_some(first);
         places.push(Scanned::End { seq: first, onward, lost_from, is_there: false });
     }
+    believe(doubts, (partition, epoch), &mut places, begun)?;
     // Where the log ends may be said before a frame that was read already.
     let last = places.last().map(|place| after_frame(epoch, place.seq()));
     let tip = last.map_or(tip, |last| tip.max(last));
     Ok(Scan { partition, epoch, first, places, tip, begun })
+}
+
+/// Cuts the places off where something is called missing and that is not proved: one that may not write
+/// the log any more may have said so.
+fn believe(
+    doubts: &Doubts,
+    (partition, epoch): (Partition, Epoch),
+    places: &mut Vec<Scanned>,
+    begun: Instant,
+) -> Result<(), Refusal> {
+    let is_told_missing = |place: &Scanned| match place {
+        Scanned::Missing { seq, is_there: false } => Some(*seq),
+        Scanned::End { seq, is_there: false, .. } => Some(*seq),
+        _ => None,
+    };
+    let (Some(from), Some(to)) = (places.first(), places.last()) else { return Ok(()) };
+    let seen = (epoch, from.seq()..=to.seq());
+    let missing: Vec<_> = places.iter().filter_map(is_told_missing).collect();
+    let Some(first) = doubts.missing(partition, seen, &missing, begun) else { return Ok(()) };
+    places.retain(|place| place.seq() < first);
+    if places.is_empty() { Err(doubts.refusal()) } else { Ok(()) }
 }
 
 /// An epoch that is over: its log, an empty one if that was removed, and where the next one begins.
@@ -205,7 +229,7 @@ async fn fill(
             }
             // Of an epoch that has ended the archive knows what there was.
             None if epoch != log.epoch || seq < log.first => return Ok(false),
-            None => places.push(Scanned::Missing(seq)),
+            None => places.push(Scanned::Missing { seq, is_there: false }),
         }
     }
     Ok(true)
@@ -232,7 +256,7 @@ fn push(places: &mut Vec<Scanned>, stored: StoredFrame) -> Result<bool, Refusal>
             )));
         }
         Err(FrameError::NewerVersion(_)) => return Ok(false),
-        Err(_) => places.push(Scanned::Missing(stored.seq)),
+        Err(_) => places.push(Scanned::Missing { seq: stored.seq, is_there: true }),
     }
     Ok(true)
 }

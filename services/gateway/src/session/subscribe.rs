@@ -3,7 +3,7 @@
 use super::Session;
 use crate::hub::{Joined, Selection, Subscription};
 use crate::outbox::Parked;
-use crate::reader::Reader;
+use crate::reader::{Above, Reader};
 use crate::render::Gathered;
 use std::sync::Arc;
 use stormwire_core::{Channel, Epoch, ErrorCode, Offset, Partition, Position, Refusal};
@@ -198,7 +198,7 @@ impl Start {
         }
         // Ahead of this gateway, or of everybody: the journal knows.
         if position > seen
-            && let Some(end) = reader.end_below(partition, position).await?
+            && let Above::Nothing(end) = reader.end_below(partition, position).await?
         {
             return Ok(Self { position: end, gap_from: Some(position) });
         }

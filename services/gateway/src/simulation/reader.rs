@@ -173,11 +173,8 @@ impl SimReader {
         assert!(from < to, "nothing is above the end: {message}");
         let partition = match &self.want {
             Want::Channel(channel) => channel.partition(server.hub.partitions()),
-            // Its cursor says which partition it is about.
             Want::Pattern(_) => {
-                let cursor = Cursor::decode(message["cursor"].as_str().unwrap()).unwrap();
-                let moved = |(of, position)| position == to && self.at.get(of) != Some(to);
-                cursor.iter().find(|at| moved(*at)).expect("the cursor moves over the gap").0
+                Partition(u16::try_from(message["partition"].as_u64().unwrap()).unwrap())
             }
         };
         self.gaps.push((partition, from, to));
@@ -247,6 +244,29 @@ impl SimReader {
             }
         }
         (self.given.len(), self.due(log).count() - self.given.len())
+    }
+
+    /// Nothing that is there was called missing, and what is lost was.
+    pub(super) fn check_gaps(&self, log: &[Logged], lost: &[Logged]) {
+        let told = |event: &Logged| {
+            self.gaps.iter().find(|(partition, from, to)| {
+                *partition == event.partition && *from < event.position && event.position <= *to
+            })
+        };
+        for event in self.due(log) {
+            assert_eq!(told(event), None, "{event:?} is there: {:?}", self.want);
+        }
+        if self.mode == Mode::All {
+            for event in self.due(lost) {
+                assert!(
+                    told(event).is_some(),
+                    "{event:?} is lost, and not told: {:?} since {:?}, {:?}",
+                    self.want,
+                    self.start,
+                    self.gaps
+                );
+            }
+        }
     }
 
     pub(super) fn describe(&self, log: &[Logged]) -> String {
