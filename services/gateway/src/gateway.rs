@@ -5,6 +5,7 @@ use crate::declared::DeclaredNamespaces;
 use crate::health::Health;
 use crate::hub::Hub;
 use crate::ingest::{Ingest, IngestConfig};
+use crate::listener::{ClientListener, PeerAddress};
 use crate::presence::Rooms;
 use crate::reader::{HistoryBounds, Reader};
 use crate::receipts::Receipts;
@@ -14,9 +15,6 @@ use crate::session::SessionContext;
 use crate::witness::Records;
 use crate::{tail, ws};
 use axum::Router;
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use stormwire_archive::{Archive, Settings};
@@ -38,9 +36,6 @@ const DRAIN_MAX: Duration = Duration::from_secs(15);
 /// How much of that may pass before the connections are told to move: partitions that nobody takes and
 /// lanes that no journal empties must not hold them up.
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
-/// Bytes that the kernel holds of one connection before they are sent. Without a bound it is megabytes
-/// of each peer that reads nothing.
-const UNSENT_MAX: u32 = 128 * 1024;
 /// Longest wait for the gateway's own tasks at the end.
 const TASKS_END_WITHIN: Duration = Duration::from_secs(1);
 
@@ -263,7 +258,7 @@ impl Gateway {
         let stop_accepting = CancellationToken::new();
         let stopped = stop_accepting.clone().cancelled_owned();
         let service = self.routes().into_make_service_with_connect_info::<PeerAddress>();
-        let server = axum::serve(NoDelay(listener), service).with_graceful_shutdown(stopped);
+        let server = axum::serve(ClientListener(listener), service).with_graceful_shutdown(stopped);
         let server = std::future::IntoFuture::into_future(server);
         let mut server = std::pin::pin!(server);
         let failing = self.tasks.failing();
@@ -348,34 +343,4 @@ fn shut_out(verifier: &Arc<Verifier>, connections: &Arc<Connections>, tasks: &Ta
         };
         stop.run_until_cancelled(work).await;
     });
-}
-
-/// The address of the peer of an HTTP connection.
-#[derive(Debug, Clone, Copy)]
-pub struct PeerAddress(pub SocketAddr);
-
-impl Connected<IncomingStream<'_, NoDelay>> for PeerAddress {
-    fn connect_info(stream: IncomingStream<'_, NoDelay>) -> Self {
-        Self(*stream.remote_addr())
-    }
-}
-
-/// A listener whose connections send small writes at once, and hold little that a peer does not take.
-pub struct NoDelay(TcpListener);
-
-impl axum::serve::Listener for NoDelay {
-    type Io = tokio::net::TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (stream, address) = axum::serve::Listener::accept(&mut self.0).await;
-        // A socket that refuses the options still works, only slower, or with more memory.
-        let _ = stream.set_nodelay(true);
-        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_MAX);
-        (stream, address)
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
 }

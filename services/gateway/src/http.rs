@@ -4,10 +4,11 @@
 //! is described beside its code for `/v1/openapi.json`.
 
 use crate::connections::{Connections, RegisteredStream};
-use crate::gateway::{Gateway, PeerAddress};
+use crate::gateway::Gateway;
 use crate::health::{self, Health};
 use crate::hub::Hub;
 use crate::ingest::Ingest;
+use crate::listener::PeerAddress;
 use crate::presence::Rooms;
 use crate::reader::{Reader, Who};
 use crate::receipts::Receipts;

@@ -19,6 +19,7 @@ mod health;
 mod http;
 mod hub;
 pub mod ingest;
+mod listener;
 mod outbox;
 mod presence;
 mod reader;
@@ -35,8 +36,9 @@ mod tail;
 mod witness;
 mod ws;
 
-pub use gateway::{Gateway, GatewayConfig, GatewayPorts, PeerAddress};
+pub use gateway::{Gateway, GatewayConfig, GatewayPorts};
 pub use http::openapi_document;
 pub use hub::Selection;
+pub use listener::PeerAddress;
 pub use reader::{HistoryBounds, Page, Reader, Told};
 pub use stats::{ChannelStats, GatewayStats, PartitionStats};

@@ -23,8 +23,9 @@ const PING_EVERY: Duration = Duration::from_secs(25);
 const PING_SPREAD: Duration = Duration::from_secs(5);
 /// How long a closing connection may take to send what is queued.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
-/// Bytes of the read buffer of each connection.
-const READ_BUFFER: usize = 4 * 1024;
+/// Bytes of the read buffer of each connection; what is read at once, it shares with all others
+/// ([`crate::listener`]).
+const READ_BUFFER: usize = 1024;
 /// Bytes gathered before a write is forced within one turn. A connection keeps this much, and as much
 /// again, once it was busy.
 const WRITE_BUFFER: usize = 16 * 1024;

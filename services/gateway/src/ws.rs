@@ -1,6 +1,6 @@
 //! `GET /v1/ws`: accepts a WebSocket and runs its connection.
 
-use crate::gateway::PeerAddress;
+use crate::listener::PeerAddress;
 use crate::session::{Accepted, Session, SessionContext};
 use crate::socket::{self, Happening, Socket};
 use axum::Router;
@@ -50,7 +50,11 @@ async fn upgrade(
         trace: header_text(&headers, "traceparent").and_then(TraceContext::parse),
         place,
     };
-    upgrade.on_upgrade(move |ws| run(ws, state.context, accepted))
+    upgrade.on_upgrade(move |ws| {
+        // A task of its own: this one keeps the room that accepting took until it ends.
+        tokio::spawn(run(ws, state.context, accepted));
+        std::future::ready(())
+    })
 }
 
 fn has_room(state: &WsState) -> Result<(), Refusal> {
@@ -81,22 +85,29 @@ fn header_text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// One connection, from its acceptance to its end.
-async fn run(ws: WebSocket, context: Arc<SessionContext>, accepted: Accepted) {
+fn run(
+    ws: WebSocket,
+    context: Arc<SessionContext>,
+    accepted: Accepted,
+) -> impl Future<Output = ()> + Send {
+    // Made before the task, which would keep room for what they are made of.
     let mut socket = Socket::new(ws, context.config.queue_bytes);
     socket.outbox().set_codec(accepted.codec);
     let mut session = Session::new(context, accepted, Arc::clone(socket.outbox()));
-    Box::pin(session.sign_in_by_header()).await;
-    socket.wake_at(Some(session.deadline()));
-    loop {
-        match socket.next(session.may_read()).await {
-            None => session.refill(socket.take_parked()),
-            Some(Happening::Text(text)) => session.on_text(&text).await,
-            Some(Happening::Binary(bytes)) => session.on_binary(&bytes).await,
-            Some(Happening::Timer) => session.on_deadline(),
-            Some(Happening::Ended) => return,
-        }
-        if session.take_deadline_changed() {
-            socket.wake_at(Some(session.deadline()));
+    async move {
+        Box::pin(session.sign_in_by_header()).await;
+        socket.wake_at(Some(session.deadline()));
+        loop {
+            match socket.next(session.may_read()).await {
+                None => session.refill(socket.take_parked()),
+                Some(Happening::Text(text)) => session.on_text(&text).await,
+                Some(Happening::Binary(bytes)) => session.on_binary(&bytes).await,
+                Some(Happening::Timer) => session.on_deadline(),
+                Some(Happening::Ended) => return,
+            }
+            if session.take_deadline_changed() {
+                socket.wake_at(Some(session.deadline()));
+            }
         }
     }
 }
