@@ -5,7 +5,7 @@ use crate::asides::{AsidesSink, asides};
 use crate::event::{self, NewEvent};
 use crate::follow::Told;
 use crate::session::{Answer, Command, Outbound};
-use crate::{Attendance, ClientConfig, ClientError, Delivery, End, Event, History};
+use crate::{Attendance, ClientConfig, ClientError, Delivery, End, Event, History, Status};
 use futures::Stream;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use stormwire_wire::protocol::{
     self, EVENTS_PER_PUBLISH_MAX, MESSAGE_BYTES_MAX, MembersPage, Mode, Operation, Page, Payload,
     Since,
 };
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Commands on their way to the client's task.
 const COMMANDS: usize = 1024;
@@ -57,6 +57,7 @@ pub struct Client {
     room_max: u32,
     producer: Arc<str>,
     connections: Arc<AtomicU64>,
+    status: watch::Receiver<Status>,
     subscription_queue: usize,
 }
 
@@ -76,16 +77,18 @@ impl Client {
         let room_max = u32::try_from(config.queue_bytes.max(1)).unwrap_or(u32::MAX);
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let (first, is_connected) = oneshot::channel();
+        let (told, status) = watch::channel(Status::Connecting);
         let client = Self {
             commands,
             room: Arc::new(Semaphore::new(room_max as usize)),
             room_max,
             producer: Arc::clone(&producer),
             connections: Arc::default(),
+            status,
             subscription_queue: config.subscription_queue.max(1),
         };
-        let actor = Actor::new(config, producer, inbox, first, Arc::clone(&client.connections))
-            .map_err(ClientError::Ended)?;
+        let told = (Arc::clone(&client.connections), told);
+        let actor = Actor::new(config, producer, inbox, first, told).map_err(ClientError::Ended)?;
         tokio::spawn(actor.run());
         match is_connected.await {
             Ok(Ok(())) => Ok(client),
@@ -104,6 +107,13 @@ impl Client {
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// How it stands now, and each time that changes: to be shown, or to be waited for. What is sent
+    /// without a connection waits for one, whatever this says.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
     }
 
     /// Publishes events on one channel and waits until they are durable. What is refused for now, and

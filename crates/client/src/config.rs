@@ -1,5 +1,6 @@
 //! How a client is set up.
 
+use crate::Transports;
 use futures::future::BoxFuture;
 use rustls::pki_types::CertificateDer;
 use std::fmt;
@@ -51,7 +52,10 @@ pub struct ClientConfig {
     pub producer: Option<String>,
     /// Where an earlier process with this producer id had come to.
     pub resume: Option<Resume>,
-    /// How messages are written: JSON by default, protobuf is smaller where data is binary.
+    /// Which ways may be taken: a WebSocket, and HTTP while none passes.
+    pub transports: Transports,
+    /// How messages are written: JSON by default, protobuf is smaller where data is binary. Over HTTP it
+    /// is always JSON.
     pub codec: Codec,
     /// Certificate authorities beside the usual ones.
     pub extra_roots: Vec<CertificateDer<'static>>,
@@ -72,6 +76,9 @@ pub struct ClientConfig {
     pub backoff_base: Duration,
     /// Longest such pause.
     pub backoff_cap: Duration,
+    /// First pause before a WebSocket is tried again while HTTP is used; doubles up to twenty times of it,
+    /// spread evenly from zero.
+    pub upgrade_base: Duration,
 }
 
 impl ClientConfig {
@@ -82,6 +89,7 @@ impl ClientConfig {
             token: Arc::new(token.into()),
             producer: None,
             resume: None,
+            transports: Transports::default(),
             codec: Codec::Json,
             extra_roots: Vec::new(),
             connect_timeout: Duration::from_secs(10),
@@ -92,6 +100,7 @@ impl ClientConfig {
             subscription_queue: 64,
             backoff_base: Duration::from_millis(500),
             backoff_cap: Duration::from_secs(30),
+            upgrade_base: Duration::from_secs(30),
         }
     }
 

@@ -1,18 +1,19 @@
 //! One connection at work: reads, writes, heartbeats, fresh tokens, until it is lost.
 
-use crate::actor::{Actor, COMMANDS_AT_ONCE, Lost};
+use crate::actor::{Actor, COMMANDS_AT_ONCE, Lost, Open};
 use crate::codec;
-use crate::dial::{self, Refused, Socket};
+use crate::dial::{self, Refused};
 use crate::follow::Told;
 use crate::session::Effect;
-use crate::token;
-use futures::future::BoxFuture;
+use crate::socket::Socket;
+use crate::{Transport, token};
+use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::SplitSink;
 use futures::{FutureExt as _, SinkExt as _, StreamExt as _};
 use rand::Rng as _;
 use std::time::Duration;
 use stormwire_core::{Pattern, Timestamp};
-use stormwire_wire::protocol::Connected;
+use stormwire_wire::protocol::{Codec, Connected};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -38,21 +39,26 @@ const REFRESH_RETRY: Duration = Duration::from_secs(10);
 struct Link {
     token: String,
     server_time: Timestamp,
+    codec: Codec,
     refresh_at: Option<Instant>,
     move_at: Option<Instant>,
+    /// When a better way is looked for.
+    upgrade_at: Option<Instant>,
     heard: Instant,
     pinged: bool,
     ping_after: Duration,
 }
 
 impl Link {
-    fn new(token: String, connected: &Connected, now: Instant) -> Self {
+    fn new(token: String, connected: &Connected, codec: Codec, now: Instant) -> Self {
         let spread = rand::rng().random_range(Duration::ZERO..Duration::from_secs(5));
         let mut link = Self {
             token,
             server_time: connected.server_time,
+            codec,
             refresh_at: None,
             move_at: None,
+            upgrade_at: None,
             heard: now,
             pinged: false,
             ping_after: PING_AFTER + spread,
@@ -70,7 +76,8 @@ impl Link {
     /// When something is due though nothing happens.
     fn timer(&self) -> Instant {
         let silence = self.heard + if self.pinged { SILENCE_MAX } else { self.ping_after };
-        [self.move_at, self.refresh_at].into_iter().flatten().fold(silence, Instant::min)
+        let others = [self.move_at, self.refresh_at, self.upgrade_at];
+        others.into_iter().flatten().fold(silence, Instant::min)
     }
 }
 
@@ -84,7 +91,10 @@ impl Actor {
     ) -> Lost {
         let now = Instant::now();
         self.session.connected(connected, now);
-        let mut link = Link::new(token, connected, now);
+        let transport = socket.transport();
+        let mut link = Link::new(token, connected, self.dialer.codec(transport), now);
+        link.upgrade_at = self.next_upgrade(transport);
+        let mut upgrading: Option<BoxFuture<'static, Result<Open, Refused>>> = None;
         let (sink, mut stream) = socket.split();
         let (ahead, queue) = mpsc::channel(WRITES_AHEAD);
         let mut ahead = Some(ahead);
@@ -102,7 +112,10 @@ impl Actor {
             if let Some(lost) = self.due(&mut link, now).await {
                 return lost;
             }
-            let full = ahead.as_ref().is_some_and(|ahead| !self.fill(ahead, now));
+            if link.upgrade_at.take_if(|at| *at <= now).is_some() {
+                upgrading = Some(Box::pin(self.attempt(Transport::WebSocket)));
+            }
+            let full = ahead.as_ref().is_some_and(|ahead| !self.fill(ahead, link.codec, now));
             if self.is_done() {
                 ahead = None;
             }
@@ -131,6 +144,13 @@ impl Actor {
                     self.session.wake(&target);
                 }
                 Some(()) = has_room(ahead.as_ref()), if full => {}
+                Some(outcome) = OptionFuture::from(upgrading.as_mut()), if upgrading.is_some() => {
+                    upgrading = None;
+                    match outcome {
+                        Ok(open) => return Lost::Upgraded(Box::new(open)),
+                        Err(_) => link.upgrade_at = self.next_upgrade(transport),
+                    }
+                }
                 () = sleep_until(timer) => {}
             }
         }
@@ -178,10 +198,10 @@ impl Actor {
 
     /// Puts requests into the writer's queue while it has room and there are any; `false` if it is the
     /// room that ended.
-    fn fill(&mut self, ahead: &mpsc::Sender<Message>, now: Instant) -> bool {
+    fn fill(&mut self, ahead: &mpsc::Sender<Message>, codec: Codec, now: Instant) -> bool {
         loop {
             let Ok(slot) = ahead.try_reserve() else { return false };
-            match codec::batch(self.config.codec, &mut self.session, now) {
+            match codec::batch(codec, &mut self.session, now) {
                 Some(message) => slot.send(message),
                 None => return true,
             }

@@ -1,7 +1,8 @@
 //! One attempt to connect: TCP, TLS, the upgrade, and the first answer of the server.
 
-use crate::codec;
-use crate::{ClientConfig, End};
+use crate::socket::Socket;
+use crate::status::{Transport, Transports};
+use crate::{ClientConfig, End, codec, over_http};
 use futures::{SinkExt as _, StreamExt as _};
 use http::{HeaderValue, Uri, header};
 use std::sync::Arc;
@@ -10,14 +11,10 @@ use stormwire_core::{CloseCode, ErrorCode};
 use stormwire_wire::protocol::{
     Codec, Connect, Connected, ErrorMessage, Operation, Request, RequestId, ServerMessage,
 };
-use tokio::net::TcpStream;
+use tokio_tungstenite::Connector;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
-
-/// An open connection.
-pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Most bytes of a message that a server may send.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -27,14 +24,20 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 const EXCERPT: usize = 200;
 
 /// Why there is no connection.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Refused {
     /// Trying again will not help.
+    #[error("{0}")]
     Final(End),
     /// The token was not accepted: a fresh one may help.
+    #[error("{0}")]
     Token(End),
     /// Try again, after this time if one was named.
+    #[error("{why}")]
     Later { why: String, after: Option<Duration> },
+    /// As if this way did not pass.
+    #[error("{0}")]
+    Unreachable(String),
 }
 
 impl Refused {
@@ -49,6 +52,7 @@ pub(crate) struct Dialer {
     producer: Arc<str>,
     timeout: Duration,
     codec: Codec,
+    transports: Transports,
 }
 
 impl Dialer {
@@ -66,24 +70,39 @@ impl Dialer {
             .map_err(wrong)?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let timeout = config.connect_timeout;
-        Ok(Self { tls: Arc::new(tls), producer, timeout, codec: config.codec })
+        let (timeout, transports) = (config.connect_timeout, config.transports);
+        Ok(Self { tls: Arc::new(tls), producer, timeout, codec: config.codec, transports })
     }
 
-    /// Connects to `url` and signs in with `token`.
+    /// How messages are written on this way.
+    pub(crate) const fn codec(&self, transport: Transport) -> Codec {
+        match transport {
+            Transport::WebSocket => self.codec,
+            Transport::Http => Codec::Json,
+        }
+    }
+
+    /// Connects to `url` by `transport` and signs in with `token`.
     pub(crate) async fn dial(
         &self,
         url: &Uri,
         token: String,
+        transport: Transport,
     ) -> Result<(Socket, Connected), Refused> {
         let attempt = async {
+            if transport == Transport::Http {
+                let (tls, producer) = ((*self.tls).clone(), Arc::clone(&self.producer));
+                let (link, connected) =
+                    over_http::open(url, tls, token, producer, self.timeout).await?;
+                return Ok((Socket::Http(link), connected));
+            }
             let mut socket = self.upgrade(url).await?;
             let connected = self.sign_in(&mut socket, token).await?;
             Ok((socket, connected))
         };
-        tokio::time::timeout(self.timeout, attempt)
-            .await
-            .unwrap_or_else(|_| Err(Refused::later(format!("no answer within {:?}", self.timeout))))
+        tokio::time::timeout(self.timeout, attempt).await.unwrap_or_else(|_| {
+            Err(Refused::Unreachable(format!("no answer within {:?}", self.timeout)))
+        })
     }
 
     async fn upgrade(&self, url: &Uri) -> Result<Socket, Refused> {
@@ -102,9 +121,15 @@ impl Dialer {
             Some(connector),
         );
         match Box::pin(open).await {
-            Ok((socket, _)) => Ok(socket),
-            Err(tungstenite::Error::Http(response)) => Err(by_status(url, &response)),
-            Err(error) => Err(Refused::later(error)),
+            Ok((socket, _)) => Ok(Socket::WebSocket(Box::new(socket))),
+            Err(tungstenite::Error::Http(response)) => Err(match by_status(url, &response) {
+                // What stands in between and knows no WebSocket says so in many ways.
+                Refused::Final(end) if self.transports == Transports::Any => {
+                    Refused::Unreachable(end.to_string())
+                }
+                refused => refused,
+            }),
+            Err(error) => Err(Refused::Unreachable(error.to_string())),
         }
     }
 

@@ -7,6 +7,10 @@
 //! wait in [`Client::send`], a slow reader's subscription rests at the server. [`Client::attend`] is a
 //! subscription as a member of the channel: who is there is kept exact over reconnects as well.
 //!
+//! Where no WebSocket passes, a client goes on over HTTP (Server-Sent Events, or long polls where streams
+//! are held back) with the same numbers and positions, and over a WebSocket again as soon as one does:
+//! [`ClientConfig::transports`]. [`Client::status`] tells how it stands.
+//!
 //! ```no_run
 //! use stormwire_client::{Client, ClientConfig, Delivery, NewEvent, Since};
 //! use stormwire_core::Channel;
@@ -55,7 +59,10 @@ mod error;
 mod event;
 mod follow;
 mod members;
+mod over_http;
 mod session;
+mod socket;
+mod status;
 mod token;
 mod window;
 
@@ -64,6 +71,7 @@ pub use client::{Client, Published, Receipt, Subscription};
 pub use config::{ClientConfig, Resume, TokenError, TokenProvider};
 pub use error::{ClientError, End};
 pub use event::{Delivery, Event, History, NewEvent};
+pub use status::{Status, Transport, Transports};
 pub use stormwire_wire::protocol::{
     Codec, Cursor, ErrorMessage, Member, MembersPage, Mode, Page, Payload, Since,
 };

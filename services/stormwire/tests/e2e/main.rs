@@ -9,6 +9,7 @@ mod cluster;
 mod crowd;
 mod embedded;
 mod epochs;
+mod fallback;
 mod fencing;
 mod fleet;
 #[expect(dead_code, reason = "the measurements use the rest")]
