@@ -15,6 +15,9 @@ export interface Page {
   gaps?: { from: string | Position; to: string | Position }[];
 }
 
+/** One of a pattern's names its channel and its epoch. */
+type PatternEvent = InEvent & { channel?: string; epoch?: number };
+
 /** Turns pages and fields of a stream into the messages of the protocol. */
 export class Feed {
   place: Place;
@@ -40,13 +43,28 @@ export class Feed {
     this.say({ op: 'subscribed', id, ...this.#named, ...place, recovered: true });
   }
 
+  /** What a page says, so that a reader who stops at any of it stands where it has come to. */
   page(page: Omit<Message<'history'>, 'op' | 'channel'> & { next?: string }): void {
-    for (const { from, to } of page.gaps ?? []) {
-      this.say({ op: 'gap', ...this.#named, from, to, ...this.#cursor(page.next) });
-    }
-    for (const event of page.events as (InEvent & { channel?: string })[]) {
-      const channel = event.channel ?? this.target;
-      this.#event(channel, page.epoch, event, page.next);
+    const events = page.events as PatternEvent[];
+    const gaps = page.gaps ?? [];
+    if (this.isPattern) {
+      // A cursor says nothing of what lies within the page: until its last event, it is the old one.
+      const at = events.length > 0 ? textOf(this.place) : page.next;
+      for (const gap of gaps) this.#gap(gap, at);
+      events.forEach((event, index) => {
+        const cursor = index === events.length - 1 ? page.next : undefined;
+        this.#event(event.channel ?? this.target, event.epoch ?? page.epoch, event, cursor);
+      });
+    } else {
+      const told = [
+        ...gaps.map((gap) => ({ at: gap.to, tell: () => this.#gap(gap) })),
+        ...events.map((event) => ({
+          at: { epoch: page.epoch, offset: event.offset },
+          tell: () => this.#event(this.target, page.epoch, event),
+        })),
+      ];
+      told.sort(({ at: a }, { at: b }) => a.epoch - b.epoch || a.offset - b.offset);
+      for (const { tell } of told) tell();
     }
     this.more = page.more;
     if (page.next !== undefined) this.place = this.#placeOf(page.next);
@@ -61,16 +79,20 @@ export class Feed {
     const place = this.#placeOf(id!)!;
     if (name === 'gap') {
       const { from, to } = JSON.parse(data) as { from: string; to: string };
-      this.say({ op: 'gap', ...this.#named, from: placeOf(from), to: placeOf(to), ...this.#cursor(id) });
+      this.#gap({ from: placeOf(from), to: placeOf(to) }, id);
     } else {
-      const event = dataIn(JSON.parse(data) as InEvent & { channel?: string; epoch?: number });
+      const event = dataIn(JSON.parse(data) as PatternEvent);
       const epoch = event.epoch ?? ('epoch' in place ? place.epoch : 1);
       this.#event(event.channel ?? this.target, epoch, event, id);
     }
     this.place = place;
   }
 
-  #event(channel: string, epoch: number, event: InEvent & { channel?: string }, at?: string): void {
+  #gap({ from, to }: { from: Position; to: Position }, at?: string): void {
+    this.say({ op: 'gap', ...this.#named, from, to, ...this.#cursor(at) });
+  }
+
+  #event(channel: string, epoch: number, event: PatternEvent, at?: string): void {
     delete event.channel;
     const pattern = this.isPattern ? { pattern: this.target } : {};
     this.say({ op: 'events', channel, epoch, events: [event], ...pattern, ...this.#cursor(at) });

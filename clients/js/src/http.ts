@@ -230,14 +230,17 @@ class HttpLink implements Link {
     if (since && ('offset' in since || 'cursor' in since)) return reader.subscribed(since);
     if (reader.isPattern) {
       // The page after nothing would be all that there is; a stream begins now and says where.
-      return this.#stream(reader, AbortSignal.timeout(FIRST_WORD_MS), true);
+      await this.#stream(reader, new AbortController().signal, true);
+      if (reader.place) return;
+      const text = 'a pattern from now on needs a WebSocket or a stream';
+      throw new StormError('unsupported', text, true, 10_000);
     }
-    const last = since && 'last' in since ? since.last : 1;
-    const page = await this.#page(reader.target, { limit: Math.min(1000, Math.max(1, last)) });
-    const tip = page.events.at(-1);
-    const at = tip ? { epoch: page.epoch, offset: tip.offset } : { epoch: page.epoch, offset: 0 };
-    reader.subscribed(at);
-    if (since) reader.page({ ...page, more: false });
+    const last = since && 'last' in since ? Math.min(1000, Math.max(1, since.last)) : 1;
+    const page = await this.#page(reader.target, { limit: last });
+    const [first] = page.events;
+    // From before the first of the last ones, or from behind the last one.
+    const offset = first ? first.offset - (since ? 1 : 0) : 0;
+    reader.subscribed({ epoch: page.epoch, offset });
   }
 
   async #poll(reader: Feed, signal: AbortSignal): Promise<void> {

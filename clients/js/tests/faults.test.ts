@@ -194,4 +194,48 @@ describe('without any WebSocket', () => {
     await expect(alice.channel('nobody').history()).rejects.toMatchObject({ code: 'invalid_field' });
     await alice.close();
   });
+
+  it.each([
+    ['streams', false],
+    ['polls', true],
+  ])('begins with the last ones, and a slow reader of a pattern misses nothing (%s)', async (_, holds) => {
+    const server = await start();
+    const wire = await wireTo(server);
+    wire.holdsStreams = holds;
+    const token = server.token();
+    const beside = client({ url: server.url, token });
+    const first = beside.subscribePattern('slow:*');
+    await first.ready;
+    const since = first.place!;
+    await beside.close();
+    const alice = client({ url: wire.url, token, transports: ['http'] });
+    const [a, b] = [alice.channel('slow:a'), alice.channel('slow:b')];
+    for (const n of upTo(10)) await a.publish({ data: n });
+    const last = gather(a.subscribe({ since: { last: 3 } }));
+    await until('the last three', () => last.length >= 3);
+    const wide = alice.subscribePattern('slow:*', { since, queue: 2 });
+    const reading = (async () => {
+      const found: number[] = [];
+      for await (const item of wide) {
+        if (item.kind === 'event') found.push(item.data as number);
+        await new Promise((resolve) => setTimeout(resolve, 2));
+        if (found.length >= 30) break;
+      }
+      return found;
+    })();
+    for (const n of upTo(20)) await (n % 2 ? a : b).publish({ data: n + 10 });
+    const found = await reading;
+    // Each once; between channels there is no order.
+    expect(found.sort((x, y) => x - y)).toEqual(upTo(30));
+    await until('all of the channel', () => last.length >= 13);
+    expect(numbers(last)).toEqual([
+      8,
+      9,
+      10,
+      ...upTo(20)
+        .filter((n) => n % 2)
+        .map((n) => n + 10),
+    ]);
+    await alice.close();
+  });
 });
