@@ -319,6 +319,8 @@ impl Actor {
     /// Carries the lane's next batch to the owner, and answers what has waited too long. Says when the
     /// lane has to be looked at again.
     fn feed(&mut self, now: Now) -> Duration {
+        // Also of an owner: what it asked of the one before may never be answered.
+        self.give_up_remote(now);
         let mine = self.appender.owned().is_some();
         let owner = if mine { None } else { self.other_owner(now) };
         let refusal = self.unreachable(now, mine || owner.is_some() || self.remote.is_busy());
@@ -348,13 +350,18 @@ impl Actor {
         wake.unwrap_or(Duration::MAX)
     }
 
-    /// The living gateway that the lane can ask.
-    fn other_owner(&mut self, now: Now) -> Option<Claim> {
+    /// D4: takes back what another gateway was asked and does not answer.
+    fn give_up_remote(&mut self, now: Now) {
         let (members, partition) = (self.shared.members.lock(), self.cell.partition);
         let deadline = self.shared.config.publish_deadline;
         if let Some(settled) = self.remote.give_up(now, deadline, partition, &members) {
             settle_lane(&self.cell, &mut self.outbox, settled);
         }
+    }
+
+    /// The living gateway that the lane can ask.
+    fn other_owner(&self, now: Now) -> Option<Claim> {
+        let (members, partition) = (self.shared.members.lock(), self.cell.partition);
         let owner = members.owner(partition)?;
         let other = owner.gateway != self.me && members.is_alive(&owner.gateway, now.mono);
         other.then(|| owner.clone())

@@ -1,12 +1,17 @@
 //! Several gateways in one process, on one real NATS server.
 
 use super::{Client, Event, PARTITIONS, partitions, stored};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use stormwire_core::{PartitionCount, SystemClock};
+use stormwire_core::{Partition, PartitionCount, SystemClock};
 use stormwire_gateway::ingest::{Ingest, IngestConfig, NoWitness, Role};
-use stormwire_journal::Journal;
+use stormwire_journal::message::{Ask, AskBody};
+use stormwire_journal::{Beat, Journal, PeerError, PeerRequest, Peers};
 use stormwire_journal_nats::{NatsConfig, NatsJournal, NatsPeers};
 use stormwire_telemetry::Tasks;
 use stormwire_testkit::nats::NatsServer;
@@ -34,10 +39,19 @@ impl Gateway {
         server: &NatsServer,
         partitions: PartitionCount,
     ) -> Self {
+        let peers = NatsConfig { urls: vec![server.url()], ..NatsConfig::default() };
+        let peers = Arc::new(Box::pin(NatsPeers::connect(peers)).await.unwrap());
+        Self::start_with(name, journal, peers, partitions).await
+    }
+
+    async fn start_with(
+        name: &str,
+        journal: String,
+        peers: Arc<dyn Peers>,
+        partitions: PartitionCount,
+    ) -> Self {
         let config = NatsConfig { urls: vec![journal], ..NatsConfig::default() };
-        let journal = Arc::new(Box::pin(NatsJournal::connect(config.clone())).await.unwrap());
-        let config = NatsConfig { urls: vec![server.url()], ..config };
-        let peers = Arc::new(Box::pin(NatsPeers::connect(config)).await.unwrap());
+        let journal = Arc::new(Box::pin(NatsJournal::connect(config)).await.unwrap());
         let tasks = Tasks::new();
         let ingest = Ingest::start(
             Arc::clone(&journal) as Arc<dyn Journal>,
@@ -52,6 +66,46 @@ impl Gateway {
 
     pub(crate) fn owned(&self) -> usize {
         self.ingest.status().iter().filter(|status| status.role == Role::Owner).count()
+    }
+}
+
+/// The way between gateways, on which no answer to a publish comes back.
+struct AnswersLost {
+    way: NatsPeers,
+    lost: AtomicUsize,
+}
+
+#[async_trait]
+impl Peers for AnswersLost {
+    async fn beat(&self, beat: Beat) -> Result<(), PeerError> {
+        self.way.beat(beat).await
+    }
+
+    async fn beats(&self) -> Result<BoxStream<'static, Beat>, PeerError> {
+        self.way.beats().await
+    }
+
+    async fn ask(
+        &self,
+        gateway: &str,
+        partition: Partition,
+        body: Bytes,
+    ) -> Result<Bytes, PeerError> {
+        let is_publish = matches!(Ask::decode(&body).unwrap().body, AskBody::Append(_));
+        let answer = self.way.ask(gateway, partition, body).await;
+        if is_publish && answer.is_ok() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            std::future::pending::<()>().await;
+        }
+        answer
+    }
+
+    async fn serve(&self, gateway: &str) -> Result<BoxStream<'static, PeerRequest>, PeerError> {
+        self.way.serve(gateway).await
+    }
+
+    fn is_alone(&self) -> bool {
+        false
     }
 }
 
@@ -158,4 +212,33 @@ async fn a_gateway_that_leaves_hands_all_its_partitions_over_at_once() {
     // A gateway tells its clients to move after five seconds, whatever it still has by then.
     assert!(took < Duration::from_secs(4), "{had} partitions took {took:?}");
     wait_until("the second gateway owns all", limit, async || second.owned() == all).await;
+}
+
+/// What a gateway asked of an owner, and became one itself before the answer was lost: nobody else will
+/// answer it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_takes_over_while_an_answer_is_lost_goes_on_by_itself() {
+    let Some(server) = NatsServer::start().await else { return };
+    let first = Gateway::start("first", &server).await;
+    let all = usize::from(PARTITIONS);
+    let limit = Duration::from_secs(20);
+    wait_until("the first gateway owns all", limit, async || first.owned() == all).await;
+
+    let config = NatsConfig { urls: vec![server.url()], ..NatsConfig::default() };
+    let way = Box::pin(NatsPeers::connect(config)).await.unwrap();
+    let peers = Arc::new(AnswersLost { way, lost: AtomicUsize::new(0) });
+    let asks = Arc::clone(&peers) as Arc<dyn Peers>;
+    let second = Gateway::start_with("second", server.url(), asks, partitions()).await;
+    let names = ["p0", "p1", "p2", "p3", "p4", "p5"];
+    let begun = Instant::now();
+    let work = futures::future::join_all(names.map(|name| produce(&second.ingest, name, 1..20)));
+    let leaves = async {
+        wait_until("answers are lost", limit, async || peers.lost.load(Ordering::Relaxed) > 0)
+            .await;
+        first.ingest.drain().await;
+    };
+    tokio::join!(work, leaves);
+    assert!(begun.elapsed() < Duration::from_secs(14), "before the deadline of a publish");
+    assert_eq!(second.owned(), all);
+    check(&*first.journal, &names, 20).await;
 }
