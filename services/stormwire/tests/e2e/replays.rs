@@ -56,8 +56,9 @@ pub(crate) async fn fill(url: &str, token: &str, scenario: &Scenario) {
     }
 }
 
-/// All clients read while live events go on. They run on a thread of their own, so that what they do
-/// with what they are given is not taken for a delay of the live ones.
+/// All clients read while live events go on. They run on a thread of their own that gives way to all
+/// others: elsewhere they are on other machines, and what they do with what they are given is not to be
+/// taken for a delay of the live ones.
 pub(crate) async fn replay(url: &str, pid: u32, token: &str, scenario: &Scenario) -> Figures {
     let mut awake = Socket::crowd(url, token, scenario.awake).await;
     for one in &mut awake {
@@ -69,6 +70,8 @@ pub(crate) async fn replay(url: &str, pid: u32, token: &str, scenario: &Scenario
     let (url, token, all) = (url.to_owned(), token.to_owned(), scenario.clone());
     let began = Instant::now();
     let replays = std::thread::spawn(move || {
+        // Of the thread alone: Linux has a priority for each.
+        rustix::process::setpriority_process(None, 19).unwrap();
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build().unwrap();
         runtime.block_on(read_all(&url, &token, &all));
