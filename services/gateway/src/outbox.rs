@@ -269,3 +269,33 @@ fn size(message: &Message) -> usize {
     };
     len + MESSAGE_OVERHEAD
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt as _;
+    use futures::task::noop_waker;
+
+    const BOUND: usize = 64 * 1024;
+
+    fn take(outbox: &Outbox) {
+        let waker = noop_waker();
+        outbox.drain(&Context::from_waker(&waker), &mut VecDeque::new(), &mut Vec::new());
+    }
+
+    /// Who does not read is given no second page: what one costs is bounded by the page it has.
+    #[test]
+    fn a_page_waits_until_next_to_nothing_waits_before_it() {
+        let outbox = Outbox::new(BOUND);
+        assert_eq!(outbox.room().now_or_never(), Some(true));
+        assert!(outbox.event(&Message::text("x".repeat(BOUND / 4))));
+        assert_eq!(outbox.room().now_or_never(), None, "it waits");
+        // In hand is not written yet: the socket takes more when it comes for more.
+        take(&outbox);
+        assert_eq!(outbox.room().now_or_never(), None, "it waits in the socket's hands");
+        take(&outbox);
+        assert_eq!(outbox.room().now_or_never(), Some(true));
+        outbox.gone();
+        assert_eq!(outbox.room().now_or_never(), Some(false));
+    }
+}
