@@ -151,6 +151,8 @@ impl Chaos {
     /// Every scenario alone; its table is kept.
     fn all(&self, seconds: u64, seed: u64) -> Outcome {
         let list = shell::read(&mut command(&self.runner.to_string_lossy(), &["--list"]))?;
+        // Asked before the table is written, which is a change itself.
+        let commit = shell::read(&mut command("git", &["describe", "--always", "--dirty"]))?;
         let (mut rows, mut red) = (String::new(), Vec::new());
         for line in list.lines() {
             let (name, shows) = line.split_once('\t').unwrap_or((line, ""));
@@ -160,7 +162,7 @@ impl Chaos {
                 red.push(name.to_owned());
             }
             // What was measured until then is worth keeping.
-            self.keep(seconds, seed, &rows)?;
+            self.keep(&commit, seconds, seed, &rows)?;
         }
         println!("{rows}");
         green(&red)
@@ -210,8 +212,7 @@ impl Chaos {
         Err(Failure::of(format!("not found by the checker: {}", unseen.join(", "))))
     }
 
-    fn keep(&self, seconds: u64, seed: u64, rows: &str) -> Outcome {
-        let commit = shell::read(&mut command("git", &["describe", "--always", "--dirty"]))?;
+    fn keep(&self, commit: &str, seconds: u64, seed: u64, rows: &str) -> Outcome {
         let profile = if self.release { "release" } else { "dev" };
         let path = workspace_root().join("docs/chaos.md");
         let old = std::fs::read_to_string(&path).map_err(Failure::doing(path.display()))?;
