@@ -16,5 +16,5 @@ pub use channel::{
     fnv1a32,
 };
 pub use clock::{Clock, SystemClock, Timestamp};
-pub use error::{CloseCode, ErrorCode, Refusal};
+pub use error::{CloseCode, ErrorCode, Refusal, with_causes};
 pub use position::{Epoch, FrameSeq, MAX_EVENTS_PER_FRAME, Offset, Position, PositionError};

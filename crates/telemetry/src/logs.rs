@@ -190,14 +190,7 @@ impl Visit for Collect<'_> {
     }
 
     fn record_error(&mut self, field: &Field, error: &(dyn std::error::Error + 'static)) {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            source = error.source();
-        }
-        self.put_text(field, text);
+        self.put_text(field, stormwire_core::with_causes(error));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {

@@ -6,14 +6,14 @@
 //! stopped. A line says when every token that it could be about has expired, and is forgotten then.
 
 use crate::Claims;
-use crate::source::{HttpClient, http_client, with_causes};
+use crate::source::{HttpClient, http_client};
 use async_trait::async_trait;
 use http_body_util::{BodyExt as _, Limited};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use stormwire_core::{ErrorCode, Refusal, Timestamp};
+use stormwire_core::{ErrorCode, Refusal, Timestamp, with_causes};
 
 /// How long one question waits for something new.
 pub(crate) const WAIT: Duration = Duration::from_secs(20);

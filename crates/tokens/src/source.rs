@@ -11,6 +11,7 @@ use serde::Deserialize;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+use stormwire_core::with_causes;
 use stormwire_guard::{Guard, GuardConfig, GuardError};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
@@ -198,17 +199,6 @@ pub(crate) fn http_client(url: &str) -> Result<(hyper::Uri, HttpClient), SourceE
         .enable_http1()
         .build();
     Ok((uri, Client::builder(TokioExecutor::new()).build(connector)))
-}
-
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioExecutor;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
-use stormwire_core::{Clock as _, ErrorCode, SystemClock, Timestamp};
+use stormwire_core::{Clock as _, ErrorCode, SystemClock, Timestamp, with_causes};
 use tokio::time::timeout;
 
 /// Most bytes of an answer.
@@ -166,17 +166,6 @@ fn server_time(headers: &HeaderMap) -> Timestamp {
     let told = told.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     let told = told.and_then(|since| i64::try_from(since.as_millis()).ok());
     told.map_or_else(|| SystemClock.now(), Timestamp)
-}
-
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use hyper_util::rt::TokioExecutor;
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 use std::pin::Pin;
 use std::time::Duration;
+use stormwire_core::with_causes;
 use stormwire_guard::{Guard, GuardConfig};
 use tokio::sync::Semaphore;
 
@@ -83,15 +84,4 @@ impl<'c> AsyncHttpClient<'c> for Fetch {
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(self.send(request))
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
