@@ -4,7 +4,7 @@ use crate::backoff::Backoff;
 use crate::dial::{self, Dialer, Refused};
 use crate::session::{Command, Session};
 use crate::socket::Socket;
-use crate::{ClientConfig, End, Status, TokenProvider, Transport, Transports};
+use crate::{ClientConfig, End, Status, Transport, Transports};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use http::Uri;
@@ -215,10 +215,10 @@ impl Actor {
                 _ => self.unreachable = 0,
             }
             // Where a WebSocket does not pass, there is nothing to wait for.
-            let is_https_turn =
+            let is_http_turn =
                 self.unreachable == UNREACHABLE_BEFORE_HTTP && self.transport() == Transport::Http;
             let pause = self.after(refused)?;
-            let pause = if is_https_turn { Duration::ZERO } else { pause };
+            let pause = if is_http_turn { Duration::ZERO } else { pause };
             let until = Instant::now() + pause;
             if self.first.is_none() {
                 let next_attempt = until.into_std();
@@ -235,11 +235,11 @@ impl Actor {
 
     /// The way that the next attempt takes.
     fn transport(&self) -> Transport {
-        let is_https_turn = self.unreachable >= UNREACHABLE_BEFORE_HTTP
+        let is_http_turn = self.unreachable >= UNREACHABLE_BEFORE_HTTP
             && self.unreachable.is_multiple_of(UNREACHABLE_BEFORE_HTTP);
         match self.config.transports {
             Transports::Http => Transport::Http,
-            Transports::Any if is_https_turn => Transport::Http,
+            Transports::Any if is_http_turn => Transport::Http,
             Transports::Any | Transports::WebSocket => Transport::WebSocket,
         }
     }
@@ -250,7 +250,12 @@ impl Actor {
         transport: Transport,
     ) -> impl Future<Output = Result<Open, Refused>> + Send + use<> {
         let (dialer, provider) = (Arc::clone(&self.dialer), Arc::clone(&self.config.token));
-        attempt(dialer, provider, self.url(), transport)
+        let url = self.url();
+        async move {
+            let token = provider.token().await.map_err(Refused::later)?;
+            let (socket, connected) = dialer.dial(&url, token.clone(), transport).await?;
+            Ok((socket, connected, token))
+        }
     }
 
     /// When a connection over HTTP should try for a WebSocket.
@@ -321,16 +326,4 @@ impl Actor {
         let wanted = self.closing.is_some() || self.commands.is_closed();
         wanted && self.commands.is_empty() && self.session.is_idle()
     }
-}
-
-/// One attempt, with a token of its own.
-async fn attempt(
-    dialer: Arc<Dialer>,
-    provider: Arc<dyn TokenProvider>,
-    url: Uri,
-    transport: Transport,
-) -> Result<Open, Refused> {
-    let token = provider.token().await.map_err(Refused::later)?;
-    let (socket, connected) = dialer.dial(&url, token.clone(), transport).await?;
-    Ok((socket, connected, token))
 }

@@ -38,6 +38,8 @@ const MESSAGES_AHEAD: usize = 16;
 const UNACKED: u32 = 64;
 /// What the server's clock may be ahead of what its answers tell, which is cut to seconds.
 const AGAIN_SLACK: u64 = 2_000;
+/// What a publish takes longer than another request.
+const PUBLISH_LONGER: Duration = Duration::from_secs(20);
 /// What only a WebSocket can do is asked for again after this.
 const UNSUPPORTED_PAUSE_MS: u64 = 10_000;
 
@@ -395,9 +397,6 @@ impl Link {
         self.streams.load(Ordering::Relaxed)
     }
 }
-
-/// What a publish takes longer than another request.
-const PUBLISH_LONGER: Duration = Duration::from_secs(20);
 
 fn history_path(asked: &Asked) -> String {
     let limit = asked.limit.map(|limit| limit.to_string());

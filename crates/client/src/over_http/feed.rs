@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use stormwire_core::Position;
 use tokio::time::{sleep, timeout};
 
 /// A stream that says nothing for so long after its beginning is held back on its way.
@@ -70,9 +71,13 @@ struct Events<'a> {
     cursor: Option<&'a str>,
 }
 
+fn head_of(event: &RawValue) -> Result<Head, Trouble> {
+    parsed(event.get().as_bytes())
+}
+
 fn place_of(text: &str) -> Option<Place> {
-    let (epoch, offset) = text.split_once(':')?;
-    Some(Place { epoch: epoch.parse().ok()?, offset: offset.parse().ok()? })
+    let Position { epoch, offset } = text.parse().ok()?;
+    Some(Place { epoch: epoch.0, offset: offset.0 })
 }
 
 fn as_place<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
@@ -84,14 +89,13 @@ fn as_place<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error>
 pub(super) struct Feed {
     link: Arc<Link>,
     asked: Asked,
-    /// Where it stands: a position, or a pattern's cursor.
+    /// Where it stands, once the subscription is answered: a position, or a pattern's cursor.
     place: Option<String>,
-    subscribed: bool,
 }
 
 impl Feed {
     pub(super) const fn new(link: Arc<Link>, asked: Asked) -> Self {
-        Self { link, asked, place: None, subscribed: false }
+        Self { link, asked, place: None }
     }
 
     /// Tells what comes until the subscription or the connection ends.
@@ -100,13 +104,13 @@ impl Feed {
         loop {
             match trouble.take() {
                 None => {}
-                Some(Trouble::Refused(refusal)) if self.subscribed && refusal.temporary => {
+                Some(Trouble::Refused(refusal)) if self.place.is_some() && refusal.temporary => {
                     let after = refusal.retry_after_ms.map_or(PAUSE, Duration::from_millis);
                     sleep(after).await;
                 }
                 Some(trouble) => {
-                    let (was_open, id) =
-                        (self.subscribed, self.asked.id.filter(|_| !self.subscribed));
+                    let was_open = self.place.is_some();
+                    let id = self.asked.id.filter(|_| !was_open);
                     self.link.refuse(id, trouble).await?;
                     if was_open {
                         let end = told("unsubscribed", None, &self.asked.named());
@@ -143,7 +147,7 @@ impl Feed {
             Some(Since::Last { last }) => {
                 let page = self.page([("limit", Some(last.clamp(&1, &1_000).to_string()))]).await?;
                 let Some(first) = page.events.first() else { return Ok(()) };
-                let Head { offset, .. } = parsed(first.get().as_bytes())?;
+                let Head { offset, .. } = head_of(first)?;
                 format!("{}:{}", page.epoch.unwrap_or(1), offset.saturating_sub(1))
             }
             // The stream says where it begins.
@@ -165,7 +169,7 @@ impl Feed {
         {
             at.extend(named);
         }
-        (self.place, self.subscribed) = (Some(place), true);
+        self.place = Some(place);
         self.link.say(&[told("subscribed", id, &at)]).await;
     }
 
@@ -185,7 +189,7 @@ impl Feed {
                 return Err(unsupported("a pattern from now on needs a WebSocket or a stream"));
             }
             let page = self.page([("limit", Some("1".to_owned()))]).await?;
-            let last = page.events.last().map(|event| parsed::<Head>(event.get().as_bytes()));
+            let last = page.events.last().map(|event| head_of(event));
             let offset = last.transpose()?.map_or(0, |head| head.offset);
             self.begins_at(format!("{}:{offset}", page.epoch.unwrap_or(1))).await;
             return Ok(());
@@ -213,7 +217,8 @@ impl Feed {
             let mut messages: Vec<_> = page.gaps.iter().map(|gap| self.gap(gap, at)).collect();
             let last = page.events.len().saturating_sub(1);
             for (index, event) in page.events.iter().enumerate() {
-                messages.push(self.event(event, None, Some(next).filter(|_| index == last))?);
+                let at = Some(next).filter(|_| index == last);
+                messages.push(self.event(event, &head_of(event)?, None, at));
             }
             return Ok(messages);
         }
@@ -224,8 +229,8 @@ impl Feed {
             messages.push((to, self.gap(gap, next)));
         }
         for event in &page.events {
-            let Head { offset, .. } = parsed(event.get().as_bytes())?;
-            messages.push(((epoch, offset), self.event(event, Some(epoch), None)?));
+            let head = head_of(event)?;
+            messages.push(((epoch, head.offset), self.event(event, &head, Some(epoch), None)));
         }
         messages.sort_by_key(|(at, _)| *at);
         Ok(messages.into_iter().map(|(_, message)| message).collect())
@@ -278,7 +283,7 @@ impl Feed {
     async fn take(&mut self, field: Field) -> Result<Option<String>, Trouble> {
         let Field { name, id, data } = field;
         if name == ":" {
-            if !self.subscribed {
+            if self.place.is_none() {
                 self.begins_at(data).await;
             }
             return Ok(None);
@@ -292,19 +297,13 @@ impl Feed {
         } else {
             let epoch = place_of(&id).map(|place| place.epoch);
             let event: Box<RawValue> = parsed(data.as_bytes())?;
-            self.event(&event, epoch, Some(&id))?
+            self.event(&event, &head_of(&event)?, epoch, Some(&id))
         };
         self.place = Some(id);
         Ok(Some(message))
     }
 
-    fn event(
-        &self,
-        event: &RawValue,
-        epoch: Option<u32>,
-        at: Option<&str>,
-    ) -> Result<String, Trouble> {
-        let head: Head = parsed(event.get().as_bytes())?;
+    fn event(&self, event: &RawValue, head: &Head, epoch: Option<u32>, at: Option<&str>) -> String {
         let pattern = self.asked.pattern.as_deref();
         let events = Events {
             channel: head.channel.as_deref().unwrap_or_else(|| self.asked.target()),
@@ -313,7 +312,7 @@ impl Feed {
             pattern,
             cursor: at.filter(|_| pattern.is_some()),
         };
-        Ok(told("events", None, &events))
+        told("events", None, &events)
     }
 
     fn gap(&self, gap: &GapEnds, at: &str) -> String {
