@@ -1,6 +1,6 @@
 //! What an operator wants to know about a Postgres server before trusting it with the archive.
 
-use crate::hosts;
+use crate::{hosts, schema};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::str::FromStr as _;
@@ -21,6 +21,8 @@ pub struct Inspection {
     pub replica_lag: Option<Duration>,
     /// Whether this user may make tables in its schema.
     pub may_create: bool,
+    /// Whether its schema lacks none of this program's migrations.
+    pub has_schema: bool,
     /// Whether commits survive a power cut (`fsync` and `full_page_writes` on, `synchronous_commit` not off).
     pub is_durable: bool,
     /// `max_connections`.
@@ -63,14 +65,15 @@ async fn inspect_one(url: &str, deadline: Duration) -> Result<Inspection, Archiv
         let mut connection = options.application_name("stormwire doctor").connect().await?;
         type Row = (String, i64, bool, Option<i64>, bool, bool, i32);
         let row: Row = sqlx::query_as(QUESTION).fetch_one(&mut connection).await?;
+        let lacking = stormwire_sql::lacking(&schema::migrator(), &mut connection).await;
         let _ = connection.close().await;
-        Ok::<_, sqlx::Error>(row)
+        Ok::<_, sqlx::Error>((row, !matches!(lacking, Ok(Some(_)))))
     };
     let unavailable = |reason: String| ArchiveError::Unavailable(reason);
     let row = tokio::time::timeout(deadline, Box::pin(work)).await;
     let row = row.map_err(|_| unavailable(format!("no answer within {deadline:?}")))?;
-    let (version, now, is_replica, lag, may_create, is_durable, connections_max) =
-        row.map_err(|error| unavailable(error.to_string()))?;
+    let (row, has_schema) = row.map_err(|error| unavailable(error.to_string()))?;
+    let (version, now, is_replica, lag, may_create, is_durable, connections_max) = row;
     let replica_lag = lag.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis);
     Ok(Inspection {
         version,
@@ -78,6 +81,7 @@ async fn inspect_one(url: &str, deadline: Duration) -> Result<Inspection, Archiv
         is_replica,
         replica_lag: replica_lag.filter(|_| is_replica),
         may_create,
+        has_schema,
         is_durable,
         connections_max,
     })

@@ -19,7 +19,7 @@ const BACKOFF: std::ops::RangeInclusive<Duration> =
 /// The archive's own list of what was applied, beside those of other services in the same database.
 const TABLE: &str = "archive_migrations";
 
-fn migrator() -> Migrator {
+pub(crate) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("./migrations");
     migrator.dangerous_set_table_name(TABLE);
     migrator
@@ -43,7 +43,9 @@ fn told(error: MigrationError) -> ArchiveError {
         MigrationError::Newer(_) | MigrationError::Changed(_) | MigrationError::Unfinished(_) => {
             ArchiveError::Protocol(error.to_string())
         }
-        MigrationError::Failed(_) => ArchiveError::Unavailable(error.to_string()),
+        MigrationError::Forbidden(_) | MigrationError::Failed(_) => {
+            ArchiveError::Unavailable(error.to_string())
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! - [`Pool`]: a bounded pool whose size, idle and waiting counts are metrics;
 //! - [`migrate`]: brings a schema up to what the program carries, and says clearly when it cannot;
+//!   [`lacking`] only looks;
 //! - [`is_temporary`]: which errors another attempt may mend.
 //!
 //! Migrations belong to the engine whose tables they make: each keeps its own under `migrations/` and
@@ -11,7 +12,7 @@
 mod migrate;
 mod pool;
 
-pub use migrate::{MigrationError, migrate};
+pub use migrate::{MigrationError, lacking, migrate};
 pub use pool::{Pool, PoolConfig, PoolState};
 
 use sqlx::error::ErrorKind;

@@ -171,8 +171,8 @@ async fn postgres(check: &'static str, url: &str, config: &Config) -> Vec<Findin
     let connections = config.engine.archive_connections;
     findings.push(if !found.is_durable {
         Finding::fail(check, detail, "fsync, full_page_writes and synchronous_commit must be on: without them a commit is no commit")
-    } else if !found.is_replica && !found.may_create {
-        Finding::fail(check, detail, "GRANT CREATE ON SCHEMA public TO this user, or run `stormwire migrate` as one that has it")
+    } else if !found.is_replica && !found.may_create && !found.has_schema {
+        Finding::fail(check, format!("{detail}; it does not have this program's schema, and this user may not make it"), "run `stormwire migrate` as the role that owns the schema (docs/database-roles.md), or GRANT CREATE ON SCHEMA public TO this user")
     } else if u32::try_from(found.connections_max).unwrap_or(0) < connections + CONNECTIONS_BESIDE {
         Finding::warn(check, detail, format!("each process may open {connections} (archive.connections): raise max_connections or lower that"))
     } else {
