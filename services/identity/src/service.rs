@@ -20,7 +20,7 @@ use crate::key_ring::{KeyRing, KeyRingError};
 use crate::keys::{Keys, KeysError};
 use crate::post::Post;
 use crate::providers::{Providers, SecretError};
-use crate::store::{self, Audit, Handle, Store, StoreError};
+use crate::store::{self, Audit, Database, Handle, Store, StoreError};
 use crate::upkeep;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -149,6 +149,14 @@ impl Identity {
         let shared =
             Shared { config, store, ring, keys, hasher, post, providers, clock, ready, newest };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Brings the tables up to this program's version, for a service that may not do so itself.
+    ///
+    /// # Errors
+    /// [`IdentityError::Database`].
+    pub async fn migrate(database: &Database) -> Result<(), IdentityError> {
+        Ok(store::open(database)?.migrate().await?)
     }
 
     /// Whether the tables are up to date and there is a key to sign with.

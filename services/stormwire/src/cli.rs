@@ -109,8 +109,13 @@ Examples:
     /// Brings the archive's schema up to this program's version, and ends
     #[command(after_help = "\
 Examples:
-  DATABASE_URL=postgres://u:p@h/d stormwire migrate")]
-    Migrate,
+  DATABASE_URL=postgres://u:p@h/d stormwire migrate
+  DATABASE_URL=postgres://owner:p@h/d stormwire migrate --accounts")]
+    Migrate {
+        /// The tables of the accounts as well, where `stormwire identity` may not make them itself
+        #[arg(long)]
+        accounts: bool,
+    },
     /// Prints a token signed with the development key, and nothing else
     #[command(after_help = "\
 Examples:

@@ -64,7 +64,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
             let connect = cli::ConnectArgs { url, token, ca: None };
             commands::admin::run(&command, &connect, &config).await
         }
-        Some(Command::Migrate) => commands::migrate::run(&config).await,
+        Some(Command::Migrate { accounts }) => commands::migrate::run(accounts, &config).await,
         Some(Command::Token(args)) => commands::token::run(args, &config),
         Some(Command::Publish(args)) => commands::publish::run(args, &config).await,
         Some(Command::Subscribe(args)) => commands::subscribe::run(args, &config).await,
