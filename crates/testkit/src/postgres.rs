@@ -1,10 +1,12 @@
 //! PostgreSQL: one server for all tests of a process, a fresh database for each.
 //!
 //! The server refuses to run as root, so root starts it as `postgres` or `nobody`. It writes to disk
-//! before it commits, as it does in production. `replica` makes streaming replicas of it.
+//! before it commits, as it does in production. `replica` makes streaming replicas of it,
+//! `roles` roles of their own for the processes.
 
 mod protocol;
 mod replica;
+mod roles;
 
 use crate::binaries::Program;
 use crate::place::Folder;

@@ -11,3 +11,4 @@ mod leases;
 mod persist;
 mod replica;
 mod retention;
+mod roles;

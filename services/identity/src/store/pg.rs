@@ -80,4 +80,16 @@ mod tests {
         let store = PostgresStore::open(&server.url()).unwrap();
         crate::store::suite::run(std::sync::Arc::new(store)).await;
     }
+
+    /// As a role that may do this and no more, once the owner has made the tables.
+    #[tokio::test]
+    async fn it_does_so_with_the_rights_of_its_own_role() {
+        let Some(server) = Server::start().await else { return };
+        let Some(server) = server.with_roles().await else { return };
+        let store = PostgresStore::open(&server.url_as("identity_a")).unwrap();
+        let told = store.bring_up().await.unwrap_err().to_string();
+        assert!(told.contains("`stormwire migrate`"), "{told}");
+        PostgresStore::open(&server.url_as("owner_a")).unwrap().bring_up().await.unwrap();
+        crate::store::suite::run(std::sync::Arc::new(store)).await;
+    }
 }
