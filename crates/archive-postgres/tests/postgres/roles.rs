@@ -1,6 +1,7 @@
 //! Roles that may do what their processes do and no more: the port's suite as those, and what is refused.
 
 mod by_role;
+mod rotation;
 
 use crate::kit::{Kit, P0, START, TTL, batch, frame};
 use by_role::ByRole;
