@@ -12,6 +12,8 @@ import yaml
 
 CHART = pathlib.Path(__file__).parent / "stormwire"
 ROOT = CHART.parent.parent
+# Who signs in to the database.
+ROLES = ["migrate", "gateway", "messages", "identity"]
 # What must be refused: a name that does not exist, a value that is none, and parts that need each other.
 WRONG = [
     {"gateway": {"replica": 3}},
@@ -23,12 +25,14 @@ WRONG = [
     {"redis": {"url": "redis://:secret@host:6379"}},
     {"nats": {"enabled": False}},
     {"postgres": {"enabled": False}},
+    {"postgres": {"secrets": {"worker": "stormwire-database"}}},
 ]
 
 
 def profiles():
-    """The defaults, and each file of values beside them."""
+    """The defaults, alone and with a login of its own for each role, and each file of values beside them."""
     yield "defaults", {}
+    yield "roles", {"postgres": {"secrets": {role: f"stormwire-database-{role}" for role in ROLES}}}
     for path in sorted((CHART / "profiles").glob("*.yaml")):
         yield path.stem, yaml.safe_load(path.read_text())
 
@@ -48,7 +52,7 @@ def objects(rendered):
                 raise yaml.YAMLError(f"{path}: {error}") from error
 
 
-def complaints_of(profile, found):
+def complaints_of(profile, values, found):
     workloads = [o for o in found if o["kind"] in ("Deployment", "StatefulSet", "Job")]
     for one in workloads:
         yield from pod_complaints(f"{profile}: {one['metadata']['name']}", one["kind"], one["spec"]["template"])
@@ -62,6 +66,7 @@ def complaints_of(profile, found):
     yield from (f"{profile}: {name} is there twice" for name in set(names) if names.count(name) > 1)
     yield from rule_complaints(profile, found)
     yield from secret_complaints(profile, found)
+    yield from database_complaints(profile, values, workloads)
 
 
 def pod_complaints(where, kind, template):
@@ -124,6 +129,19 @@ def secret_complaints(profile, found):
             yield f"{profile}: {one['metadata']['name']} is a secret with its value"
 
 
+def database_complaints(profile, values, workloads):
+    """Each role signs in to the database as itself where it has a secret, and as all do where it has none."""
+    postgres = values.get("postgres", {})
+    for one in workloads:
+        role = one["metadata"]["labels"]["app.kubernetes.io/component"]
+        expected = postgres.get("secrets", {}).get(role) or postgres.get("secret") or "stormwire-postgres-app"
+        for variable in one["spec"]["template"]["spec"]["containers"][0].get("env", []):
+            if variable["name"] in ("STORMWIRE_ARCHIVE_URL", "POSTGRES_USER", "POSTGRES_PASSWORD"):
+                secret = variable["valueFrom"]["secretKeyRef"]["name"]
+                if secret != expected:
+                    yield f"{profile}: {role} takes {variable['name']} from {secret}, not from {expected}"
+
+
 def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +154,7 @@ def main():
         except (helm_python.HelmError, yaml.YAMLError) as error:
             complaints.append(f"{profile}: {error}")
             continue
-        complaints += complaints_of(profile, found)
+        complaints += complaints_of(profile, values, found)
         (folder / f"{profile}.yaml").write_text(yaml.safe_dump_all(found, sort_keys=False))
         settings = next(o for o in found if o["kind"] == "ConfigMap" and "stormwire.toml" in o["data"])
         (folder / f"{profile}.toml").write_text(settings["data"]["stormwire.toml"])

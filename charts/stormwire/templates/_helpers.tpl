@@ -58,32 +58,41 @@ topologySpreadConstraints:
 {{- join "," $hosts }}
 {{- end }}
 
-{{/* What the processes are told beside stormwire.toml: addresses, and secrets by reference. */}}
+{{/* The secret of a role's own login to the database, else the one for all; (dict "root" . "component" ..). */}}
+{{- define "stormwire.databaseSecret" -}}
+{{- $postgres := .root.Values.postgres -}}
+{{- with get $postgres.secrets .component }}{{ . }}{{ else -}}
+{{- if $postgres.enabled }}{{ include "stormwire.name" .root }}-postgres-app{{ else -}}
+{{- required "postgres.secret is wanted where postgres.enabled is false" $postgres.secret }}{{ end -}}
+{{- end -}}
+{{- end }}
+
+{{/* What the processes are told beside stormwire.toml: addresses, and secrets by reference; (dict "root" . "component" ..). */}}
 {{- define "stormwire.environment" -}}
+{{- $database := include "stormwire.databaseSecret" . -}}
+{{- with .root -}}
+{{- $user := .Values.nats.credentials.user -}}
 {{- $name := include "stormwire.name" . -}}
 - {name: STORMWIRE_CONFIG, value: /etc/stormwire/stormwire.toml}
 {{- if .Values.nats.enabled }}
 - {name: NATS_PASSWORD, valueFrom: {secretKeyRef: {name: {{ .Values.nats.credentials.secret }}, key: {{ .Values.nats.credentials.key }}}}}
 - name: STORMWIRE_JOURNAL_URL
-  value: "{{ range $i, $host := splitList "," (include "stormwire.natsHosts" .) }}{{ if $i }},{{ end }}nats://{{ $.Values.nats.credentials.user }}:$(NATS_PASSWORD)@{{ $host }}{{ end }}"
+  value: "{{ range $i, $host := splitList "," (include "stormwire.natsHosts" .) }}{{ if $i }},{{ end }}nats://{{ $user }}:$(NATS_PASSWORD)@{{ $host }}{{ end }}"
 {{- else }}
 - {name: STORMWIRE_JOURNAL_URL, value: {{ required "nats.url is wanted where nats.enabled is false" .Values.nats.url | quote }}}
 {{- end }}
-{{- if .Values.postgres.enabled }}
-- {name: STORMWIRE_ARCHIVE_URL, valueFrom: {secretKeyRef: {name: {{ $name }}-postgres-app, key: uri}}}
-{{- if gt (int .Values.postgres.instances) 1 }}
-- {name: POSTGRES_USER, valueFrom: {secretKeyRef: {name: {{ $name }}-postgres-app, key: username}}}
-- {name: POSTGRES_PASSWORD, valueFrom: {secretKeyRef: {name: {{ $name }}-postgres-app, key: password}}}
+- {name: STORMWIRE_ARCHIVE_URL, valueFrom: {secretKeyRef: {name: {{ $database }}, key: uri}}}
+{{- if and .Values.postgres.enabled (gt (int .Values.postgres.instances) 1) }}
+- {name: POSTGRES_USER, valueFrom: {secretKeyRef: {name: {{ $database }}, key: username}}}
+- {name: POSTGRES_PASSWORD, valueFrom: {secretKeyRef: {name: {{ $database }}, key: password}}}
 - {name: STORMWIRE_ARCHIVE_REPLICA_URL, value: "postgres://$(POSTGRES_USER):$(POSTGRES_PASSWORD)@{{ $name }}-postgres-ro:5432/stormwire"}
-{{- end }}
-{{- else }}
-- {name: STORMWIRE_ARCHIVE_URL, valueFrom: {secretKeyRef: {name: {{ required "postgres.secret is wanted where postgres.enabled is false" .Values.postgres.secret }}, key: uri}}}
 {{- end }}
 {{- if .Values.redis.enabled }}
 - {name: REDIS_PASSWORD, valueFrom: {secretKeyRef: {name: {{ .Values.redis.credentials.secret }}, key: {{ .Values.redis.credentials.key }}}}}
 - {name: STORMWIRE_LIMITS_URL, value: "redis://:$(REDIS_PASSWORD)@{{ $name }}-redis:6379"}
 {{- else if .Values.redis.url }}
 - {name: STORMWIRE_LIMITS_URL, value: {{ .Values.redis.url | quote }}}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -120,7 +129,7 @@ spec:
       imagePullPolicy: {{ .root.Values.image.pullPolicy }}
       args: [{{ .component }}]
       env:
-        {{- include "stormwire.environment" .root | nindent 8 }}
+        {{- include "stormwire.environment" . | nindent 8 }}
         {{- range $key, $value := .environment }}
         - {name: {{ $key }}, value: {{ $value | quote }}}
         {{- end }}
