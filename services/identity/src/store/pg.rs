@@ -90,6 +90,6 @@ mod tests {
         let told = store.bring_up().await.unwrap_err().to_string();
         assert!(told.contains("`stormwire migrate`"), "{told}");
         PostgresStore::open(&server.url_as("owner_a")).unwrap().bring_up().await.unwrap();
-        crate::store::suite::run(std::sync::Arc::new(store)).await;
+        crate::store::suite::run_on_tables(std::sync::Arc::new(store)).await;
     }
 }

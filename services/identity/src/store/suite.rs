@@ -18,6 +18,11 @@ const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 pub(crate) async fn run(store: Arc<dyn Store>) {
     assert!(store.ping().await.is_err(), "there are no tables yet");
     store.migrate().await.unwrap();
+    run_on_tables(store).await;
+}
+
+/// The same where the tables are there.
+pub(crate) async fn run_on_tables(store: Arc<dyn Store>) {
     store.migrate().await.unwrap();
     store.ping().await.unwrap();
     accounts_are_found_and_neither_name_nor_address_is_given_twice(&*store).await;
