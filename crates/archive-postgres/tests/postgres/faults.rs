@@ -184,3 +184,18 @@ async fn a_restart_in_the_middle_of_persisting_stores_everything_once() {
     let renewed = kit.archive.renew(std::slice::from_ref(&lease), TTL).await.unwrap();
     assert_eq!(renewed, [lease]);
 }
+
+/// As it is while a cluster is rolled out, or has gone back: docs/upgrade.md.
+#[tokio::test]
+async fn a_program_goes_on_over_a_schema_that_is_newer() {
+    let Some(kit) = Kit::start().await else { return };
+    kit.run("INSERT INTO archive_migrations (version, description, success, checksum, execution_time) VALUES (999, 'of a newer program', true, '', 0)").await;
+    let archive = PostgresArchive::connect(PostgresConfig::new(kit.postgres.url())).await.unwrap();
+    let told = archive.migrate().await.unwrap_err().to_string();
+    assert!(told.contains("migration 999") && told.contains("newer version"), "{told}");
+    archive.ping().await.unwrap();
+    let kit = Kit { archive, ..kit };
+    let lease = kit.lease("w").await;
+    kit.archive.persist(&lease, &batch(0, vec![frame(1, &[("a:x", "1")])])).await.unwrap();
+    assert_eq!(data(&kit.history("a:x", HistoryQuery::Last).await), ["1"]);
+}
