@@ -110,7 +110,7 @@ impl Cluster {
 }
 
 /// Where `pg_dump` is: beside the server, where it was installed with it.
-fn pg_bin() -> Option<PathBuf> {
+pub(crate) fn pg_bin() -> Option<PathBuf> {
     let folder = Program::Postgres.find()?.parent()?.to_owned();
     folder.join("pg_dump").is_file().then_some(folder)
 }

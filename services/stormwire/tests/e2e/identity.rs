@@ -65,7 +65,7 @@ async fn publish(url: &str, token: &str, channel: &str) -> u16 {
 }
 
 /// Register, sign in, publish, go on, sign out, be refused.
-async fn the_whole_way(url: &str, name: &str) {
+pub(crate) async fn the_whole_way(url: &str, name: &str) {
     let signed_in = sign_in(url, name).await;
     let (user, access) = (text(&signed_in, "user"), text(&signed_in, "access_token"));
     assert_eq!(publish(url, &access, "room:lobby").await, 200);

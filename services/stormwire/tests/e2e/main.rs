@@ -24,6 +24,7 @@ mod refusals;
 #[expect(dead_code, reason = "the measurements use the rest")]
 mod replays;
 mod rewound;
+mod roles;
 mod rolling;
 mod small_journal;
 #[expect(dead_code, reason = "the measurements use the rest")]
