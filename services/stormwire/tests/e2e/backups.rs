@@ -304,18 +304,16 @@ async fn a_canary_crosses_every_partition_and_finds_nothing_lost() {
     assert_eq!(last["delivered"], last["acknowledged"], "{last}");
 }
 
-/// The first steps of the documentation, as they stand there.
-#[tokio::test]
-async fn what_the_documentation_says_to_type_works() {
-    let folder = Folder::temporary("getting-started").unwrap();
+/// Runs a section of a page of the documentation in `folder`, as it stands there; what it printed.
+async fn page(name: &str, section: &str, folder: &Folder) -> String {
     let root = stormwire_testkit::workspace_root();
     let port = stormwire_testkit::Port::reserve().unwrap();
     let own = std::env::var("PATH").unwrap();
     let bin = Path::new(crate::kit::PROGRAM).parent().unwrap().display().to_string();
     let run = tokio::process::Command::new("python3")
         .arg(root.join("docs/run.py"))
-        .arg(root.join("docs/getting-started.md"))
-        .arg("One process")
+        .arg(root.join("docs").join(name))
+        .arg(section)
         .current_dir(folder.path())
         .env("PATH", format!("{bin}:{own}"))
         .env("ADDRESS", format!("127.0.0.1:{}", port.number()))
@@ -327,5 +325,29 @@ async fn what_the_documentation_says_to_type_works() {
     let (out, error) =
         (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
     assert!(said.status.success(), "{out}\n{error}");
+    out.into_owned()
+}
+
+/// The first steps of the documentation.
+#[tokio::test]
+async fn what_the_documentation_says_to_type_works() {
+    let folder = Folder::temporary("getting-started").unwrap();
+    let out = page("getting-started.md", "One process", &folder).await;
     assert!(out.contains("from curl") && out.contains("\"lost\":0"), "{out}");
+}
+
+/// An upgrade of a server that has been in use.
+#[tokio::test]
+async fn what_the_documentation_says_of_an_upgrade_works() {
+    let folder = Folder::temporary("upgrade").unwrap();
+    // Where the page's commands look for it.
+    let data = folder.path().join("stormwire-data").display().to_string();
+    let listen = ["--listen", "127.0.0.1:{port}", "--data-dir", &data];
+    let server = Role::start("stormwire", folder.path(), &listen, &[]).await;
+    let url = server.url();
+    succeed(&["publish", "room:lobby", "1", "2", "--url", &url, "--data-dir", &data]).await;
+    drop(server);
+    let out = page("upgrade.md", "One process", &folder).await;
+    assert!(out.contains("\"events\":2,") && out.contains("this program's schema"), "{out}");
+    assert!(!out.contains("\"verdict\":\"differs\"") && out.contains("\"lost\":0"), "{out}");
 }
