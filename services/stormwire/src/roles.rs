@@ -46,7 +46,7 @@ pub(crate) async fn embedded(config: &Config) -> Result<(), Failure> {
         ));
     }
     let process = Process::start(config, "stormwire")?;
-    let listener = bind("listen", config.listen).await?;
+    let listener = bind("listen", config.listen)?;
     data_dir(config)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut engines = Engines::new(config.engine.clone(), Arc::clone(&clock));
@@ -89,7 +89,7 @@ pub(crate) async fn embedded(config: &Config) -> Result<(), Failure> {
 pub(crate) async fn gateway(config: &Config) -> Result<(), Failure> {
     needs_cluster(config, "gateway")?;
     let process = Process::start(config, "gateway")?;
-    let listener = bind("listen", config.listen).await?;
+    let listener = bind("listen", config.listen)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut engines = Engines::new(config.engine.clone(), Arc::clone(&clock));
     let ports = engines.ports().await.map_err(Failure::unavailable)?;

@@ -80,7 +80,7 @@ pub(crate) async fn run(values: &Config) -> Result<(), Failure> {
         ));
     }
     let process = Process::start(values, "identity")?;
-    let listener = bind("listen", values.listen).await?;
+    let listener = bind("listen", values.listen)?;
     data_dir(values)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let key = development_key(values)?;

@@ -41,7 +41,7 @@ pub(super) async fn serve(
     tasks: &Tasks,
     routes: Router,
 ) -> Result<SocketAddr, Failure> {
-    let listener = bind("management_listen", address).await?;
+    let listener = bind("management_listen", address)?;
     let address = listener.local_addr().map_err(Failure::failed)?;
     let stop = tasks.token();
     tasks.spawn("management", async move {

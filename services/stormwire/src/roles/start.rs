@@ -5,10 +5,14 @@ use crate::failure::Failure;
 use std::net::SocketAddr;
 use std::time::Duration;
 use stormwire_telemetry::{LogFormat, OtlpConfig, Tasks, Telemetry, TelemetryConfig, install};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// Longest wait for tasks and traces at the end.
 const END_WITHIN: Duration = Duration::from_secs(5);
+/// Connections that may wait to be accepted; the kernel lowers it to its own bound
+/// (`net.core.somaxconn`). A client that finds no room tries again after a second, so that with the
+/// 1,024 of the standard library all who come back at once wait for seconds.
+const ACCEPT_QUEUE: u32 = 65_535;
 
 /// Telemetry, the tasks of the process, and the signals that end it.
 pub(crate) struct Process {
@@ -73,8 +77,8 @@ fn signals(tasks: &Tasks) -> Result<(), Failure> {
 }
 
 /// Takes the port, or says who may have it.
-pub(super) async fn bind(field: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| {
+pub(super) fn bind(field: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    listen(address).map_err(|error| {
         use std::io::ErrorKind;
         let remedy = match error.kind() {
             ErrorKind::AddrInUse => format!("the port is taken; stop the process that has it (ss -ltnp 'sport = :{}'), or choose another one with --{}", address.port(), field.replace('_', "-")),
@@ -84,6 +88,14 @@ pub(super) async fn bind(field: &str, address: SocketAddr) -> Result<TcpListener
         };
         Failure::unavailable(format!("{field} = {address}: {remedy}"))
     })
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Or the port of one that has just ended is taken for minutes.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(ACCEPT_QUEUE)
 }
 
 /// Where a listener really listens.
