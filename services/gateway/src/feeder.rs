@@ -129,7 +129,7 @@ async fn step(reader: &Reader, behind: &Behind) -> Step {
         && feed.standing().is_some_and(|standing| behind.position < standing.position())
     {
         return match conflate::newest(reader, subscription, behind.position).await {
-            Ok(page) => join(subscription, send(behind, page)),
+            Ok(page) => join(subscription, send(behind, page).await),
             Err(wait) => Step::Wait(wait),
         };
     }
@@ -157,17 +157,18 @@ async fn catch_up(reader: &Reader, behind: &Behind) -> Step {
         Err(refusal) => Step::Wait(refusal.retry_after.unwrap_or(RETRY)),
         // Nothing new was found and nothing was skipped: ask again in a while.
         Ok(page) if page.next.is_none_or(|next| next == behind.position) => Step::Wait(RETRY),
-        Ok(page) => Step::To(send(behind, page)),
+        Ok(page) => Step::To(send(behind, page).await),
     }
 }
 
 /// Sends a page, and says where its reader stands then.
-fn send(behind: &Behind, page: Page) -> Position {
+async fn send(behind: &Behind, page: Page) -> Position {
     let subscription = &behind.subscription;
     metrics::counter!(names::GAPS_TOLD).increment(page.gaps.len() as u64);
     metrics::counter!(names::EVENTS_RECOVERED).increment(page.events.len() as u64);
     let position = page.next.unwrap_or(behind.position);
-    let gathered = Gathered::of(subscription.codec, subscription.feed().partition, page);
+    let (codec, partition) = (subscription.codec, subscription.feed().partition);
+    let gathered = page.make(move |page| Gathered::of(codec, partition, page)).await;
     subscription.answer(gathered, position);
     position
 }

@@ -2,6 +2,7 @@
 //! where they reach back far enough, else from the archive up to its ledger, else from the journal
 //! between the ledger and the recent frames. Each page chooses anew.
 
+mod aside;
 mod collect;
 mod count;
 mod doubt;
@@ -69,6 +70,17 @@ pub enum Told {
 }
 
 impl Page {
+    /// Makes something of the page, where it was read.
+    pub(crate) async fn make<T: Send + 'static>(
+        mut self,
+        make: impl FnOnce(Self) -> T + Send + 'static,
+    ) -> T {
+        match self.turn.take() {
+            Some(turn) => turn.run(async move { make(self) }).await,
+            None => make(self),
+        }
+    }
+
     /// Events and gaps in the order in which a reader that goes forward is to be told them: whoever was
     /// told something was told everything before it.
     pub fn into_told(self) -> impl Iterator<Item = Told> {
@@ -153,7 +165,7 @@ impl Reader {
         // Whoever read the journal while this one waited for its turn has read it for both.
         let asked = Instant::now();
         let turn = self.turn().await?;
-        let from = match self.archived(selection, partition, after, limit, bytes).await {
+        let from = match self.archived(&turn, selection, partition, after, limit, bytes).await {
             Ok(page) => match continue_from(&page, after) {
                 Ok(position) => position,
                 Err(next) => {
@@ -181,6 +193,7 @@ impl Reader {
 
     async fn archived(
         &self,
+        turn: &Turn,
         selection: &Selection,
         partition: Partition,
         after: Position,
@@ -188,15 +201,19 @@ impl Reader {
         bytes: usize,
     ) -> Result<HistoryPage, ArchiveError> {
         let from = self.journal_from_lately(partition).await;
-        match selection {
-            Selection::Channel(channel) => {
-                let query = HistoryQuery::After(after);
-                self.archive.history(channel, partition, query, limit, bytes, from).await
+        let (archive, selection) = (Arc::clone(&self.archive), selection.clone());
+        let read = async move {
+            match &selection {
+                Selection::Channel(channel) => {
+                    let query = HistoryQuery::After(after);
+                    archive.history(channel, partition, query, limit, bytes, from).await
+                }
+                Selection::Prefix(_, prefix) => {
+                    archive.history_of_prefix(partition, prefix, after, limit, bytes, from).await
+                }
             }
-            Selection::Prefix(_, prefix) => {
-                self.archive.history_of_prefix(partition, prefix, after, limit, bytes, from).await
-            }
-        }
+        };
+        turn.run(read).await
     }
 
     /// The newest events before `before` (or of all, without it), ascending.
@@ -214,7 +231,7 @@ impl Reader {
         let selection = Selection::Channel(channel.clone());
         let partition = self.hub.feed(channel).partition;
         let (archived, tip) =
-            self.archived_before(channel, partition, before, limit, bytes).await?;
+            self.archived_before(&turn, channel, partition, before, (limit, bytes)).await?;
         let Some(tip) = tip else {
             let next = archived.events.first().map(|event| event.position);
             return Ok(Page { turn: Some(turn), ..of_archive(archived, START, next) });
@@ -247,20 +264,20 @@ impl Reader {
     /// without it the page needs no more.
     async fn archived_before(
         &self,
+        turn: &Turn,
         channel: &Channel,
         partition: Partition,
         before: Option<Position>,
-        limit: usize,
-        bytes: usize,
+        (limit, bytes): (usize, usize),
     ) -> Result<(HistoryPage, Option<Tip>), Refusal> {
         for _ in 0..JOINS_MAX {
             let query = before.map_or(HistoryQuery::Last, HistoryQuery::Before);
-            let journal_from = self.journal_from(partition).await;
-            let page = self
-                .archive
-                .history(channel, partition, query, limit, bytes, journal_from)
-                .await
-                .map_err(archive_refusal)?;
+            let from = self.journal_from(partition).await;
+            let (archive, channel) = (Arc::clone(&self.archive), channel.clone());
+            let read = async move {
+                archive.history(&channel, partition, query, limit, bytes, from).await
+            };
+            let page = turn.run(read).await.map_err(archive_refusal)?;
             let ledger = page.ledger.map(|entry| after_frame(entry.epoch, entry.last_seq));
             if before.zip(ledger).is_some_and(|(before, ledger)| before <= ledger) {
                 return Ok((page, None));

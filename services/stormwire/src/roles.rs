@@ -306,6 +306,7 @@ fn gateway_config(config: &Config) -> GatewayConfig {
         history: HistoryBounds {
             reads: config.gateway.history_reads,
             waiting: config.gateway.history_waiting,
+            threads: history_threads(config.gateway.history_reads),
         },
         linger: config.gateway.linger,
         drain_spread: config.shutdown_spread,
@@ -316,6 +317,12 @@ fn gateway_config(config: &Config) -> GatewayConfig {
         },
         ..GatewayConfig::default()
     }
+}
+
+/// Half of the cores at most, and no more than can be used at a time.
+fn history_threads(reads: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    reads.min(cores.div_ceil(2))
 }
 
 fn limits_config(config: &Config) -> LimitsConfig {

@@ -101,7 +101,7 @@ pub(super) async fn page(
         (from, None) => read(&state.reader, &channel, from, limit).await?,
     };
     let partition = channel.partition(state.partitions);
-    Ok(json(encode(&channel, partition, from, page)))
+    Ok(json(page.make(move |page| encode(&channel, partition, from, page)).await))
 }
 
 async fn read(

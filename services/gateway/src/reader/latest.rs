@@ -6,9 +6,11 @@
 
 use super::collect::{page_of_recent, stored};
 use super::scan::SCAN_BYTES;
+use super::turns::Turn;
 use super::{JOINS_MAX, Page, Reader, SEARCH_EVENTS, archive_refusal, before_first, behind, joins};
 use crate::hub::{Feed, Selection, after_frame};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use stormwire_archive::{KeyQuery, LatestPage, StoredEvent};
 use stormwire_core::{Channel, Offset, Partition, Position, Refusal};
 use stormwire_journal::Tip;
@@ -68,7 +70,7 @@ impl Reader {
         let turn = self.turn().await?;
         let feed = self.hub.feed(channel);
         let (archived, tip) =
-            self.archived_latest(channel, feed.partition, query, limit, bytes).await?;
+            self.archived_latest(&turn, channel, feed.partition, query, (limit, bytes)).await?;
         let ledger = archived.ledger.map(|entry| after_frame(entry.epoch, entry.last_seq));
         let (mut at, end) = (ledger.unwrap_or_else(|| before_first(tip)), end_of(tip));
         let mut newest = Newest::new(query, limit, archived);
@@ -97,16 +99,20 @@ impl Reader {
     /// What the archive has, and the tip of a journal that goes on where that ends.
     async fn archived_latest(
         &self,
+        turn: &Turn,
         channel: &Channel,
         partition: Partition,
         query: &KeyQuery,
-        limit: usize,
-        bytes: usize,
+        (limit, bytes): (usize, usize),
     ) -> Result<(LatestPage, Tip), Refusal> {
         for _ in 0..JOINS_MAX {
             let from = self.journal_from(partition).await;
-            let page = self.archive.latest(channel, partition, query, limit, bytes, from).await;
-            let page = page.map_err(archive_refusal)?;
+            let (archive, channel, query) =
+                (Arc::clone(&self.archive), channel.clone(), query.clone());
+            let read = async move {
+                archive.latest(&channel, partition, &query, limit, bytes, from).await
+            };
+            let page = turn.run(read).await.map_err(archive_refusal)?;
             let tip = self.log(partition).await?;
             let ledger = page.ledger.map(|entry| after_frame(entry.epoch, entry.last_seq));
             if ledger.is_none_or(|at| joins(at, tip)) {

@@ -270,7 +270,7 @@ async fn a_turn_lasts_as_long_as_its_page() {
     for seq in 1..=3 {
         world.append(frame(seq, &["a:x"])).await;
     }
-    let bounds = HistoryBounds { reads: 1, waiting: 4 };
+    let bounds = HistoryBounds { reads: 1, waiting: 4, threads: 0 };
     let journal = Arc::clone(&world.journal) as Arc<dyn Journal>;
     let reader = Reader::new(Arc::clone(&world.hub), journal, world.engine.archive(), bounds);
     let selection = Selection::Channel(channel("a:x"));

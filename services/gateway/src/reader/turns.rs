@@ -2,8 +2,10 @@
 //! asked. Who waits stands in a line of its own (a connection's, or over HTTP a user's), and the lines
 //! are served in turn, so that one who asks for much keeps nobody else waiting.
 
+use super::aside::Aside;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
+use std::future::Future;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +24,14 @@ pub struct HistoryBounds {
     pub reads: usize,
     /// Pages of one connection, or of one user over HTTP, that may wait for their turn.
     pub waiting: usize,
+    /// Threads of their own that pages are read and written out on; without any, it is done where they
+    /// are asked for.
+    pub threads: usize,
 }
 
 impl Default for HistoryBounds {
     fn default() -> Self {
-        Self { reads: 4, waiting: 64 }
+        Self { reads: 4, waiting: 64, threads: 0 }
     }
 }
 
@@ -59,6 +64,7 @@ impl Who {
 pub(super) struct Turns {
     state: Mutex<State>,
     bounds: HistoryBounds,
+    aside: Aside,
 }
 
 #[derive(Default)]
@@ -75,7 +81,8 @@ pub(crate) struct Turn(Option<Arc<Turns>>);
 
 impl Turns {
     pub(super) fn new(bounds: HistoryBounds) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), bounds })
+        let aside = Aside::new(bounds.threads);
+        Arc::new(Self { state: Mutex::default(), bounds, aside })
     }
 
     /// Waits for a turn.
@@ -121,6 +128,20 @@ impl Turns {
                 // It does not wait any more; the turn is still ours to give.
                 Err(mut turn) => turn.0 = None,
             }
+        }
+    }
+}
+
+impl Turn {
+    /// Works where history is read.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        match &self.0 {
+            Some(turns) => turns.aside.run(work).await,
+            // Only one that was given on to nobody is empty.
+            None => work.await,
         }
     }
 }
@@ -193,7 +214,6 @@ fn overloaded() -> Refusal {
 mod tests {
     use super::*;
     use futures::FutureExt as _;
-    use std::future::Future;
     use std::pin::Pin;
 
     type Waiting = Pin<Box<dyn Future<Output = Result<Turn, Refusal>> + Send>>;
@@ -214,7 +234,7 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_read_than_may_and_the_lines_are_served_in_turn() {
-        let turns = Turns::new(HistoryBounds { reads: 2, waiting: 64 });
+        let turns = Turns::new(HistoryBounds { reads: 2, waiting: 64, threads: 0 });
         let (first, second) = (take(&turns, 1).await.unwrap(), take(&turns, 1).await.unwrap());
         // One asks for fifty pages before two others ask for one each.
         let mut greedy: Vec<_> = (0..50).map(|_| take(&turns, 1)).collect();
@@ -243,7 +263,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_asks_for_too_much_or_waits_too_long_is_told_when_to_come_back() {
-        let turns = Turns::new(HistoryBounds { reads: 1, waiting: 3 });
+        let turns = Turns::new(HistoryBounds { reads: 1, waiting: 3, threads: 0 });
         let reads = take(&turns, 1).await.unwrap();
         let waiting: Vec<_> = (0..3).map(|_| take(&turns, 1)).collect();
         let limited = take(&turns, 1).await.expect_err("a fourth");

@@ -59,7 +59,10 @@ impl Session {
             };
             let message = match read {
                 Ok(page) => {
-                    render::history(codec, id.as_ref(), &channel, partitions, &page, direction)
+                    let answer = move |page| {
+                        render::history(codec, id.as_ref(), &channel, partitions, &page, direction)
+                    };
+                    page.make(answer).await
                 }
                 Err(refusal) => render::error(codec, id.as_ref(), &refusal),
             };
