@@ -336,17 +336,20 @@ impl Reader {
     /// A place with everything behind it that was taken at or after `since`: found by the archive, else
     /// where the archive ends.
     async fn place_at(&self, selection: &Selection, since: Timestamp) -> Result<Position, Refusal> {
-        let _turn = self.turn().await?;
+        let turn = self.turn().await?;
         let partition = self.hub.feed_of(selection).partition;
-        let found = match selection {
-            Selection::Channel(channel) => {
-                self.archive.position_at(channel, partition, since).await.map(|at| at.map(before))
-            }
-            Selection::Prefix(_, prefix) => {
-                self.archive.position_of_prefix_at(partition, prefix, since).await
+        let (archive, selection) = (Arc::clone(&self.archive), selection.clone());
+        let find = async move {
+            match &selection {
+                Selection::Channel(channel) => {
+                    archive.position_at(channel, partition, since).await.map(|at| at.map(before))
+                }
+                Selection::Prefix(_, prefix) => {
+                    archive.position_of_prefix_at(partition, prefix, since).await
+                }
             }
         };
-        if let Some(place) = found.map_err(archive_refusal)? {
+        if let Some(place) = turn.run(find).await.map_err(archive_refusal)? {
             return Ok(place);
         }
         match self.archive.ledger(partition).await.map_err(archive_refusal)? {

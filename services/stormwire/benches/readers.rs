@@ -138,6 +138,7 @@ async fn replay(gateway: &Role, token: &str) {
     figure("gateway before", mebibytes(figures.idle));
     figure("gateway at most meanwhile", mebibytes(figures.most));
     deliveries("without replays", &figures.before);
+    deliveries("beside busy cores", &figures.busy);
     deliveries("with replays", &figures.meanwhile);
 }
 

@@ -104,7 +104,7 @@ mod tests {
         work.abort();
         assert!(ended.await.is_err(), "dropped with the work");
         let failing = tokio::spawn(async move { aside.run(async { panic!("on purpose") }).await });
-        let error = failing.await.map(|()| ()).unwrap_err();
+        let error = failing.await.unwrap_err();
         assert_eq!(error.into_panic().downcast_ref(), Some(&"on purpose"));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Reader, archive_refusal, before_first};
 use crate::hub::{Selection, after_frame};
+use std::sync::Arc;
 use stormwire_core::{Channel, Position, Refusal};
 
 /// Events and bytes of one page.
@@ -54,12 +55,14 @@ impl Reader {
         after: Position,
         bound: u64,
     ) -> Result<(u64, Position), Refusal> {
-        let _turn = self.turn().await?;
+        let turn = self.turn().await?;
         let partition = self.hub.feed(channel).partition;
         // Without a ledger nothing was persisted yet: the journal has all from its first frame on.
         let from = self.log(partition).await.map(before_first)?;
-        let counted = self.archive.count_after(channel, partition, after, bound, from).await;
-        let counted = counted.map_err(archive_refusal)?;
+        let (archive, channel) = (Arc::clone(&self.archive), channel.clone());
+        let count =
+            async move { archive.count_after(&channel, partition, after, bound, from).await };
+        let counted = turn.run(count).await.map_err(archive_refusal)?;
         let ledger = counted.ledger.map(|entry| after_frame(entry.epoch, entry.last_seq));
         Ok((counted.events, ledger.unwrap_or(from).max(after)))
     }

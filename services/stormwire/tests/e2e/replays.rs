@@ -5,6 +5,8 @@ use crate::crowd::{Latencies, Socket, Writer, resident};
 use futures::StreamExt as _;
 use futures::future::join_all;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const LIVE: &str = "replays:live";
@@ -27,6 +29,9 @@ pub(crate) struct Scenario {
 /// What came of it.
 pub(crate) struct Figures {
     pub(crate) before: Latencies,
+    /// Beside nothing but what keeps every core busy and gives way to all others: what live events feel
+    /// of a machine that has no time to spare.
+    pub(crate) busy: Latencies,
     pub(crate) meanwhile: Latencies,
     pub(crate) took: Duration,
     /// Bytes of the gateway before, and at most meanwhile.
@@ -67,11 +72,14 @@ pub(crate) async fn replay(url: &str, pid: u32, token: &str, scenario: &Scenario
     let mut writer = Writer::open(url, token, LIVE, 100).await;
     let before = live(&mut writer, &mut awake, scenario.before, scenario.pace).await;
     let idle = resident(pid);
+    let busy = {
+        let _busy = Busy::start();
+        live(&mut writer, &mut awake, scenario.before, scenario.pace).await
+    };
     let (url, token, all) = (url.to_owned(), token.to_owned(), scenario.clone());
     let began = Instant::now();
     let replays = std::thread::spawn(move || {
-        // Of the thread alone: Linux has a priority for each.
-        rustix::process::setpriority_process(None, 19).unwrap();
+        give_way();
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().build().unwrap();
         runtime.block_on(read_all(&url, &token, &all));
@@ -83,7 +91,38 @@ pub(crate) async fn replay(url: &str, pid: u32, token: &str, scenario: &Scenario
         most = most.max(resident(pid));
     }
     let took = replays.join().expect("every client is given its whole history in order");
-    Figures { before, meanwhile: Latencies::merge(meanwhile), took, idle, most }
+    Figures { before, busy, meanwhile: Latencies::merge(meanwhile), took, idle, most }
+}
+
+/// The calling thread has the lowest priority from now on; Linux has one for each thread.
+fn give_way() {
+    rustix::process::setpriority_process(None, 19).unwrap();
+}
+
+/// A thread of the lowest priority on each core that does nothing else than to keep it busy.
+struct Busy(Arc<AtomicBool>);
+
+impl Busy {
+    fn start() -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        for _ in 0..cores {
+            let ended = Arc::clone(&ended);
+            std::thread::spawn(move || {
+                give_way();
+                while !ended.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self(ended)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 async fn read_all(url: &str, token: &str, scenario: &Scenario) {
