@@ -20,10 +20,10 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 /// Clients without `STORMWIRE_TEST_CLIENTS`.
 const CLIENTS: usize = 300;
-/// How long the others, or a new connection, may wait. Asserted in the long form.
-const STALL_MAX: Duration = Duration::from_secs(1);
 /// Threads that they share.
 const CROWD_THREADS: usize = 2;
+/// How long the others, or a new connection, may wait. Asserted in the long form.
+const STALL_MAX: Duration = Duration::from_secs(1);
 /// Disconnects of all.
 const ROUNDS: u32 = 2;
 const CHANNEL: &str = "room:all";
